@@ -1,0 +1,91 @@
+"""Fixtures that tests of all rooms share: a store on each backend, a clock that stands still, real conversations."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import turnlog
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("TURNLOG_DATA") or ROOT.parent / "shared" / "data")
+
+# A busy machine is no defect: neither deadlines nor slow data generation fail a test.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), max_examples=200, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_report_header() -> str:
+    """Say at the top whether the real conversations take part."""
+    return f"real conversations: {DATA}" if DATA.is_dir() else f"real conversations: NOT TESTED, no {DATA}"
+
+
+class Clock:
+    """A clock for ``turnlog.open(clock=…)`` that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+    def advance(self, seconds: float = 1.0) -> datetime:
+        """Move on (or, negative, back) and return the new time."""
+        self.now += timedelta(seconds=seconds)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of ``store``."""
+    return Clock()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite store that does not exist yet."""
+    return f"sqlite:///{tmp_path}/sessions.db"
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A store that does not exist yet, on every backend."""
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue("sqlite_url"))
+
+
+@pytest.fixture
+def store(url: str, clock: Clock) -> Iterator[turnlog.ConversationStore]:
+    """An empty store on every backend, telling the time by ``clock``."""
+    with turnlog.open(url, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reopen(
+    url: str, store: turnlog.ConversationStore, clock: Clock
+) -> Iterator[Callable[[], turnlog.ConversationStore]]:
+    """Open the storage of ``store`` a second time; a memory store lives in its handle, so there it is ``store``."""
+    opened: list[turnlog.ConversationStore] = []
+
+    def again() -> turnlog.ConversationStore:
+        if url == "memory://":
+            return store
+        opened.append(turnlog.open(url, clock=clock))
+        return opened[-1]
+
+    yield again
+    for handle in opened:
+        handle.close()
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real conversations; where it is missing the test is skipped and the report's head says so."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real conversations at {DATA}; TURNLOG_DATA names another place")
+    return DATA

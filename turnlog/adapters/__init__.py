@@ -1,0 +1,1 @@
+"""Everything that touches the outside: databases, the command line, files."""

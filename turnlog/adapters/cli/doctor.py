@@ -1,0 +1,52 @@
+"""``doctor``: what the storage under a store really does, as far as it can be told from here."""
+
+import platform
+from collections.abc import Iterator
+
+import msgspec
+import typer
+
+import turnlog
+from turnlog.adapters.cli import sqlite_checks
+from turnlog.adapters.cli.findings import Finding
+from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
+from turnlog.adapters.cli.output import print_json, print_table
+from turnlog.adapters.database import Database
+from turnlog.adapters.inside import decider_of
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``doctor --json`` prints; ``ok`` unless a finding is ``bad``."""
+
+    ok: bool
+    findings: tuple[Finding, ...]
+
+
+def doctor(*, store: StoreOption = None, tenant: TenantOption = DEFAULT_TENANT, as_json: JsonOption = False) -> None:
+    """Examine the storage: versions and their hazards, durability really reached, locks, disk; exit 1 if bad."""
+    with opened(store, tenant) as db:
+        found = tuple(findings(db))
+    diagnosis = Diagnosis(ok=all(finding.level != "bad" for finding in found), findings=found)
+    if as_json:
+        print_json(diagnosis)
+    else:
+        print_table(("", "WHAT", "FOUND"), ((finding.level, finding.name, finding.found) for finding in found))
+    if not diagnosis.ok:
+        raise typer.Exit(BAD)
+
+
+def findings(db: turnlog.ConversationStore) -> Iterator[Finding]:
+    """Yield what there is to say of an open store."""
+    yield Finding("ok", "turnlog", f"{version()} on Python {platform.python_version()}")
+    recorder = decider_of(db).recorder
+    database = getattr(recorder, "database", None)
+    if not isinstance(database, Database) or database.path is None:
+        yield Finding("warning", "durability", "none: what is in memory ends with the process")
+        return
+    with database.write() as connection:
+        synchronous = int(connection.execute("PRAGMA synchronous").fetchone()[0])
+    with database.read() as connection:
+        yield from sqlite_checks.findings(database.path, connection, synchronous, recorder.durability)
+    for view in db.stats().views:
+        words = f"{view.lag} events behind, {view.parked} sessions parked"
+        yield Finding("warning" if view.parked else "ok", f"view {view.name}", words)

@@ -1,0 +1,95 @@
+"""How every command begins and ends: the store it names, and an exit code instead of a traceback."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeAlias
+
+import typer
+
+import turnlog
+from turnlog.adapters.cli.output import say
+from turnlog.adapters.connect import sqlite_path
+from turnlog.domain.errors import InvalidInput, TurnlogError
+
+GOOD, BAD, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+P = ParamSpec("P")
+
+StoreOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--store", envvar="TURNLOG_STORE", metavar="URL", help="The store, as sqlite:///sessions.db."),
+]
+TenantOption: TypeAlias = Annotated[
+    str, typer.Option("--tenant", envvar="TURNLOG_TENANT", metavar="NAME", help="Whose sessions.")
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print for programs: JSON.")]
+SessionArgument: TypeAlias = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id.")]
+DEFAULT_TENANT = "default"
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn every expected end of a command into its exit code, and an error into one line on stderr."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_stdout()
+            code = GOOD
+        except KeyboardInterrupt:
+            say("interrupted")
+            code = INTERRUPTED
+        except InvalidInput as error:
+            say(f"error: {error}")
+            code = USAGE
+        except (TurnlogError, OSError) as error:
+            say(f"error: {error}")
+            code = BAD
+        else:
+            return
+        raise typer.Exit(code)
+
+    return run
+
+
+@contextmanager
+def opened(url: str | None, tenant: str, *, create: bool = False) -> Iterator[turnlog.ConversationStore]:
+    """Open the store that was named; unless ``create``, it must be there.
+
+    Raises:
+        typer.BadParameter: none was named, or there is none of this name.
+    """
+    if not url:
+        raise typer.BadParameter("name the store: --store URL, or TURNLOG_STORE in the environment")
+    if not create:
+        _require_there(url)
+    with turnlog.open(url, tenant=tenant) as store:
+        yield store
+
+
+def _require_there(url: str) -> None:
+    """Keep a mistyped name from making an empty store that then says there is nothing in it."""
+    if url.startswith("sqlite"):
+        path = sqlite_path(url)
+        if not Path(path).exists():
+            raise typer.BadParameter(f"there is no store {path!r} (`turnlog import` makes one)")
+
+
+def _forget_stdout() -> None:
+    """Leave nothing that the interpreter would still try to write at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def version() -> str:
+    """Return the version of turnlog that is installed."""
+    try:
+        return metadata.version("turnlog")
+    except metadata.PackageNotFoundError:
+        return "unknown (not installed)"

@@ -1,0 +1,94 @@
+"""From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+from turnlog import inputs
+from turnlog.domain.errors import InvalidInput
+from turnlog.domain.recorder import Recorder
+
+DURABILITIES = ("full", "normal")
+SCHEMES = "memory://, sqlite:///path"
+
+
+class Backend(NamedTuple):
+    """A log and its views."""
+
+    recorder: Recorder
+    views: Any
+
+
+def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    """Open the backend that ``url`` names. ``options`` are taken out as they are used.
+
+    Raises:
+        InvalidInput: the URL, the durability or an option is not understood.
+        StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
+    """
+    if not isinstance(url, str):
+        raise InvalidInput("url", f"expected a str such as {SCHEMES}, got {type(url).__name__}")
+    if durability not in DURABILITIES:
+        raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
+    scheme = url.partition("://")[0].partition("+")[0]
+    if engine is not None:
+        raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
+    match scheme:
+        case "memory":
+            return _memory()
+        case "sqlite":
+            return _sqlite(url, durability, options)
+        case _:
+            raise InvalidInput("url", f"expected one of {SCHEMES}, got the scheme {scheme!r:.50}")
+
+
+def _memory() -> Backend:
+    from turnlog.adapters.database import Database
+    from turnlog.adapters.memory import MemoryRecorder
+    from turnlog.adapters.views import SQLiteViews
+
+    database = Database(None)
+    views = SQLiteViews(database)
+    views.prepare()
+    return Backend(MemoryRecorder(views), views)
+
+
+def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.database import Database
+    from turnlog.adapters.names import Names
+    from turnlog.adapters.sqlite import SQLiteRecorder
+    from turnlog.adapters.views import SQLiteViews
+
+    path = sqlite_path(url)
+    names = Names.chosen(options.pop("names", None))
+    database = Database(
+        path,
+        durability=durability,
+        timeout_s=_seconds(options.pop("timeout_s", 30.0)),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+    )
+    try:
+        views = SQLiteViews(database, names)
+        recorder = SQLiteRecorder(database, names, views)
+        recorder.prepare()
+    except BaseException:
+        database.close()
+        raise
+    return Backend(recorder, views)
+
+
+def sqlite_path(url: str) -> str:
+    """Return the file that an SQLite URL names (``sqlite:///relative`` or ``sqlite:////absolute``)."""
+    parts = urlsplit(url)
+    if parts.query:
+        raise InvalidInput("url", f"expected no query in it; give {dict(parse_qsl(parts.query))} as keywords of open()")
+    path = parts.path.removeprefix("/")
+    if parts.netloc or not path or path == ":memory:":
+        raise InvalidInput("url", "expected sqlite:///path/to/file.db (for memory: memory://)")
+    return str(Path(path))
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
+        raise InvalidInput("timeout_s", f"expected seconds, above 0 and at most 3600, got {value!r:.50}")
+    return float(value)

@@ -1,0 +1,192 @@
+"""Importing conversations in turnlog's neutral form (docs/import-format.md; neutral.py decodes them).
+
+One conversation is one append that creates the session too, so an import that was killed leaves whole conversations
+only. It carries a ``command_id`` made from the content: importing again, or twice at once, adds nothing.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+
+from turnlog.adapters import neutral
+from turnlog.adapters.comparing import Mismatch, compare
+from turnlog.adapters.inside import committed, decider_of
+from turnlog.adapters.lines import Lines, open_lines
+from turnlog.decider import Said
+from turnlog.domain.errors import ConcurrencyConflict, InvalidInput, RuleViolation
+from turnlog.inputs import identifier
+from turnlog.store import ConversationStore
+
+EVERY = 50
+"""How many conversations are between two calls of ``progress``."""
+NAMED = 1_000
+"""How many refused lines a report names; it counts them all."""
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of which nothing was written; ``line`` is 0 where the file itself could not be read."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class ImportProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """Given to ``import_files(progress=…)``; sizes are of the file as it lies there, ``None`` for a pipe."""
+
+    file: str
+    conversations: int
+    read_bytes: int
+    size_bytes: int | None
+
+
+class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read and what came of it.
+
+    ``conversations`` are those ``imported`` and those ``already_there``; their ``events`` and ``messages``.
+    ``checked`` conversations were compared with what their lines say of the outcome. ``refused`` counts lines of which
+    nothing was written; ``refusals`` names the first of them.
+    """
+
+    files: int = 0
+    conversations: int = 0
+    imported: int = 0
+    already_there: int = 0
+    events: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+    checked: int = 0
+    mismatches: tuple[Mismatch, ...] = ()
+    refused: int = 0
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every line was good and nothing differed."""
+        return not self.refused and not self.mismatches
+
+
+Progress = Callable[[ImportProgress], None]
+
+
+def import_files(
+    store: ConversationStore,
+    paths: Iterable[str | Path | Lines],
+    *,
+    check: bool = False,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Import files of conversations, one a line, plain or gzip; ``-`` is standard input.
+
+    A bad line is named in the report and changes nothing; the others are imported. With ``check`` every conversation is
+    folded from the store and compared with the ``final_state`` and ``checkpoint`` of its line.
+
+    Raises:
+        StoreError: the storage failed; what was imported before stays.
+    """
+    importing = _Importing(store, check=check, progress=progress)
+    for path in paths:
+        importing.read(path)
+    return importing.report()
+
+
+class _Importing:
+    """Imports line by line, and keeps the account of it."""
+
+    def __init__(self, store: ConversationStore, *, check: bool, progress: Progress | None) -> None:
+        self._store = store
+        self._check = check
+        self._progress = progress
+        self._began = perf_counter()
+        self._files = self._imported = self._already_there = self._events = self._messages = self._checked = 0
+        self._mismatches: list[Mismatch] = []
+        self._refusals: list[Refusal] = []
+        self._refused = 0
+
+    def report(self) -> ImportReport:
+        """Return the account so far."""
+        return ImportReport(
+            files=self._files,
+            conversations=self._imported + self._already_there,
+            imported=self._imported,
+            already_there=self._already_there,
+            events=self._events,
+            messages=self._messages,
+            seconds=perf_counter() - self._began,
+            checked=self._checked,
+            mismatches=tuple(self._mismatches),
+            refused=self._refused,
+            refusals=tuple(self._refusals),
+        )
+
+    def read(self, path: str | Path | Lines) -> None:
+        """Import one file."""
+        self._files += 1
+        if isinstance(path, Lines):
+            self._read_lines(path)
+            return
+        try:
+            with open_lines(path) as lines:
+                self._read_lines(lines)
+        except OSError as error:
+            self._refuse(str(path), 0, error.strerror or str(error))
+
+    def _read_lines(self, lines: Lines) -> None:
+        number = 0
+        try:
+            for number, line in lines:
+                self._import_line(lines.name, number, line)
+                if number % EVERY == 0:
+                    self._tell(lines)
+        except InvalidInput as error:
+            self._refuse(lines.name, number, error.expected)
+        self._tell(lines)
+
+    def _import_line(self, file: str, number: int, line: bytes) -> None:
+        try:
+            conversation = neutral.conversation_of(line)
+            version = self._import(conversation)
+        except (InvalidInput, RuleViolation) as error:
+            self._refuse(file, number, str(error))
+            return
+        self._events += len(conversation.events)
+        self._messages += sum(isinstance(event, neutral.MessageEvent) for event in conversation.events)
+        if self._check and (conversation.final_state is not None or conversation.checkpoint is not None):
+            self._checked += 1
+            self._mismatches += compare(self._store, conversation, version, file, number)
+
+    def _import(self, conversation: neutral.Conversation) -> int:
+        """Write the conversation, if it is not there yet; return the version it ends at."""
+        decider = decider_of(self._store)
+        session_id = identifier("conversation_id", conversation.conversation_id)
+        start = neutral.start_of(conversation)
+        said = [Said(start, start, expected_version=0)]
+        for event in neutral.said_in(conversation, decider.new_id):
+            said += event
+        digest = neutral.content_hash(conversation)
+        key = (f"import:{digest.hex()}", digest[:16])
+        try:
+            plan, receipt = decider.write(decider.nothing(session_id), said, turn_key=key)
+        except ConcurrencyConflict as error:
+            deleted = decider.load(session_id).state.deleted
+            how = "was deleted" if deleted else "is there already, and is not this conversation"
+            raise RuleViolation(f"session {session_id!r} {how}") from error
+        if plan.writes:
+            self._imported += 1
+            committed(self._store, receipt)
+        else:
+            self._already_there += 1
+        return receipt.version or 0
+
+    def _refuse(self, file: str, line: int, reason: str) -> None:
+        self._refused += 1
+        if len(self._refusals) < NAMED:
+            self._refusals.append(Refusal(file=file, line=line, reason=reason))
+
+    def _tell(self, lines: Lines) -> None:
+        if self._progress is not None:
+            read, size = lines.progress_bytes()
+            done = self._imported + self._already_there
+            self._progress(ImportProgress(file=lines.name, conversations=done, read_bytes=read, size_bytes=size))

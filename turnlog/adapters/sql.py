@@ -1,0 +1,206 @@
+"""What the SQL dialects share: tables as SQLAlchemy Core, their DDL, and the queries on views as compiled text.
+
+Importing this file imports SQLAlchemy, which takes longer than opening a store: import it where a table is created or
+a view is first queried, never at the top of a file that every store loads.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.operators import custom_op
+
+from turnlog.adapters.names import Names
+
+SQLITE = sqlite.dialect(paramstyle="named")
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_ROWID = sa.Integer()
+
+
+def ddl(names: Names) -> list[str]:
+    """Return the SQLite statements that create the log's tables and the views' bookkeeping."""
+    return Tables(names).statements("events", "keys", "snapshots", "views", "parked")
+
+
+def bookkeeping_ddl(names: Names) -> list[str]:
+    """Return the SQLite statements that create the views' bookkeeping alone."""
+    return Tables(names).statements("views", "parked")
+
+
+class Tables:
+    """Every table under its chosen name; columns are found by the names that names.py lists."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.metadata = sa.MetaData()
+
+    def statements(self, *tables: str) -> list[str]:
+        """Return the SQLite statements that create these tables and their indexes."""
+        made: list[str] = []
+        for name in tables:
+            table: sa.Table = getattr(self, name)
+            made.append(_text(CreateTable(table)))
+            made += [_text(CreateIndex(index)) for index in sorted(table.indexes, key=lambda index: str(index.name))]
+        return made
+
+    @cached_property
+    def events(self) -> sa.Table:
+        """The log. Positions are the rowid: no row is ever deleted, so none is given twice."""
+        return self._table(
+            self.names.events,
+            sa.Column("position", _ROWID, primary_key=True),
+            sa.Column("originator_id", sa.Text, nullable=False),
+            sa.Column("originator_version", _BIG, nullable=False),
+            sa.Column("topic", sa.Text, nullable=False),
+            sa.Column("state", sa.LargeBinary, nullable=False),
+            sa.UniqueConstraint("originator_id", "originator_version"),
+        )
+
+    @cached_property
+    def keys(self) -> sa.Table:
+        """Ids that make a write idempotent, see ``KeyRow``."""
+        return self._table(
+            self.names.keys,
+            sa.Column("originator_id", sa.Text, nullable=False),
+            sa.Column("kind", sa.Text, nullable=False),
+            sa.Column("key", sa.Text, nullable=False),
+            sa.Column("version", _BIG, nullable=False),
+            sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+            sa.Column("seal", sa.LargeBinary, nullable=False),
+            sa.UniqueConstraint("originator_id", "kind", "key"),
+        )
+
+    @cached_property
+    def snapshots(self) -> sa.Table:
+        """The newest cached state of a session, see ``SnapshotRow``."""
+        return self._table(
+            self.names.snapshots,
+            sa.Column("originator_id", sa.Text, nullable=False, unique=True),
+            sa.Column("version", _BIG, nullable=False),
+            sa.Column("revision", _BIG, nullable=False),
+            sa.Column("hash", sa.LargeBinary, nullable=False),
+            sa.Column("state", sa.LargeBinary, nullable=False),
+            sa.Column("seal", sa.LargeBinary, nullable=False),
+        )
+
+    @cached_property
+    def views(self) -> sa.Table:
+        """One row a view: its checkpoint, and (as JSON) the tables it created."""
+        return self._table(
+            self.names.views,
+            sa.Column("name", sa.Text, nullable=False, unique=True),
+            sa.Column("revision", _BIG, nullable=False),
+            sa.Column("position", _BIG, nullable=False),
+            sa.Column("mark", sa.LargeBinary, nullable=False),
+            sa.Column("tables", sa.Text, nullable=False),
+        )
+
+    @cached_property
+    def parked(self) -> sa.Table:
+        """One row a session that a view could not apply, see ``Parked``."""
+        return self._table(
+            self.names.parked,
+            sa.Column("view", sa.Text, nullable=False),
+            sa.Column("stream", sa.Text, nullable=False),
+            sa.Column("version", _BIG, nullable=False),
+            sa.Column("position", _BIG, nullable=False),
+            sa.Column("error", sa.Text, nullable=False),
+            sa.Column("attempts", _BIG, nullable=False),
+            sa.Column("parked_at", _BIG, nullable=False),
+            sa.UniqueConstraint("view", "stream"),
+        )
+
+    @cached_property
+    def session_index(self) -> sa.Table:
+        """One row a session. Every list is a scan of the one index that has its filter and its order."""
+        name = self.names.session_index
+        table = self._table(
+            name,
+            self._column("tenant", sa.Text),
+            self._column("session_id", sa.Text),
+            self._column("user_id", sa.Text, nullable=True),
+            self._column("agent", sa.Text, nullable=True),
+            self._column("status", sa.Text),
+            self._column("current_route", sa.Text, nullable=True),
+            self._column("current_step", sa.Text, nullable=True),
+            self._column("message_count", _BIG),
+            self._column("created_at", _BIG),
+            self._column("updated_at", _BIG),
+            self._column("last_message_at", _BIG, nullable=True),
+            self._column("completed_at", _BIG, nullable=True),
+            self._column("version", _BIG),
+            self._column("created_position", _BIG),
+            self._column("updated_position", _BIG),
+            unique=("tenant", "session_id"),
+        )
+        c = table.c
+        sa.Index(f"{name}_all", c.tenant, c.updated_position)
+        sa.Index(f"{name}_user", c.tenant, c.user_id, c.updated_position, **_where(c.user_id.is_not(None)))
+        sa.Index(f"{name}_agent", c.tenant, c.agent, c.updated_position, **_where(c.agent.is_not(None)))
+        sa.Index(f"{name}_status", c.tenant, c.status, c.updated_position)
+        sa.Index(f"{name}_route", c.tenant, c.current_route, c.updated_position, **_where(c.current_route.is_not(None)))
+        active = sa.and_(c.user_id.is_not(None), c.status == sa.literal_column("'active'"))
+        sa.Index(f"{name}_active", c.tenant, c.user_id, c.created_position, **_where(active))
+        return table
+
+    @cached_property
+    def message_index(self) -> sa.Table:
+        """One row a visible message."""
+        name = self.names.message_index
+        table = self._table(
+            name,
+            self._column("tenant", sa.Text),
+            self._column("session_id", sa.Text),
+            self._column("ordinal", _BIG),
+            self._column("user_id", sa.Text, nullable=True),
+            self._column("message_id", sa.Text),
+            self._column("position", _BIG),
+            self._column("item", _BIG),
+            self._column("version", _BIG),
+            self._column("content_version", _BIG),
+            unique=("tenant", "session_id", "ordinal"),
+        )
+        c = table.c
+        sa.Index(f"{name}_user", c.tenant, c.user_id, c.position, c.item, **_where(c.user_id.is_not(None)))
+        return table
+
+    @cached_property
+    def message_owners(self) -> sa.Table:
+        """One row a session: whose its messages are."""
+        return self._table(
+            self.names.message_owners,
+            self._column("tenant", sa.Text),
+            self._column("session_id", sa.Text),
+            self._column("user_id", sa.Text, nullable=True),
+            self._column("ordinal", _BIG),
+            self._column("version", _BIG),
+            unique=("tenant", "session_id"),
+        )
+
+    def _table(self, name: str, *parts: Any, unique: Sequence[str] = ()) -> sa.Table:
+        constraints = [sa.UniqueConstraint(*(self.names.column(column) for column in unique))] if unique else []
+        return sa.Table(name, self.metadata, *parts, *constraints)
+
+    def _column(self, column: str, kind: Any, *, nullable: bool = False) -> sa.Column[Any]:
+        return sa.Column(self.names.column(column), kind, key=column, nullable=nullable)
+
+
+def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Return the column as ``+column``, which SQLite does not look for in an index: the better one is named by hand."""
+    return sa.UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+
+
+def compiled(statement: sa.Select[Any]) -> str:
+    """Return a query as text for ``sqlite3``, its parameters named."""
+    return str(statement.compile(dialect=SQLITE))
+
+
+def _text(statement: Any) -> str:
+    return str(statement.compile(dialect=SQLITE)).strip()
+
+
+def _where(condition: Any) -> dict[str, Any]:
+    return {"sqlite_where": condition, "postgresql_where": condition}

@@ -1,0 +1,334 @@
+"""The log in an SQLite file (3.35 or newer, WAL).
+
+Atomicity: an append is one transaction; one or a few rows are one statement, which SQLite commits by itself.
+Order: SQLite has one writer at a time, so positions are committed in the order they are given; no row of the log is
+ever deleted (erasing nulls content), so none is given twice.
+Durability: ``full`` syncs the write-ahead log at every commit, ``normal`` only at checkpoints.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from eventsourcing.persistence import AggregateRecorder, ApplicationRecorder, InfrastructureFactory, ProcessRecorder
+from eventsourcing.utils import resolve_topic, strtobool
+
+from turnlog.adapters.database import Database
+from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite_recorders import (
+    FEW,
+    SQLiteAggregateRecorder,
+    SQLiteApplicationRecorder,
+    SQLiteProcessRecorder,
+    SQLiteTrackingRecorder,
+    name_range,
+)
+from turnlog.domain.chain import row_seal
+from turnlog.domain.envelope import erase
+from turnlog.domain.errors import CorruptLog, StoreError
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+
+SCHEMA_VERSION = 1
+_SCHEMA = "turnlog.schema"
+"""Where the tracking table keeps the version of the tables."""
+
+
+R = TypeVar("R", bound="SQLiteAggregateRecorder | SQLiteTrackingRecorder")
+
+
+class Forgetting(Protocol):
+    """What the views do when a session is erased, inside the erasing transaction (adapters/views.py)."""
+
+    def forget(self, connection: sqlite3.Connection, tenant: str, session_id: str) -> list[str]: ...
+
+
+class SQLiteRecorder(SQLiteProcessRecorder):
+    """turnlog's recorder: adds keys, snapshots, deciding again under the lock, and erasing."""
+
+    def __init__(self, database: Database, names: Names, views: Forgetting | None = None) -> None:
+        super().__init__(database, events_table=names.events, tracking_table=names.tracking, originator_id_type="text")
+        self.durability = database.durability
+        self._names = names
+        self._views = views
+        self._upsert_snapshot = f"INSERT OR REPLACE INTO {names.snapshots} VALUES (?, ?, ?, ?, ?, ?)"
+        self._select_snapshot = (
+            f"SELECT version, revision, hash, state, seal FROM {names.snapshots} WHERE originator_id = ?"
+        )
+        self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {names.keys} WHERE originator_id = ?"
+
+    def prepare(self) -> None:
+        """Create the tables if they are not there; several processes may do so at once.
+
+        Raises:
+            StoreError: a newer turnlog made them.
+        """
+        version = self._schema_version()
+        if version is None:
+            from turnlog.adapters import sql
+
+            with self.database.write() as connection:
+                for statement in sql.ddl(self._names):
+                    connection.execute(statement)
+                connection.execute(
+                    f"INSERT OR IGNORE INTO {self._names.tracking} VALUES (?, ?)", (_SCHEMA, SCHEMA_VERSION)
+                )
+            version = self._schema_version()
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.database.name}: its tables have schema {version}, this turnlog knows {SCHEMA_VERSION}; upgrade"
+            )
+
+    def _schema_version(self) -> int | None:
+        try:
+            return self.max_tracking_id(_SCHEMA)
+        except CorruptLog as error:
+            if "no such table" in str(error):
+                return None
+            raise
+
+    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+        """Commit ``batches``; see ``Recorder``. A conflict is decided again under the lock, so a second one cannot come."""
+        database = self.database
+        connection = database.acquire()
+        try:
+            positions = self._append(connection, batches)
+            if positions is None:
+                positions = self._append_again(connection, again)
+        except sqlite3.Error as error:
+            database.undo(connection)
+            raise database.translated(error) from error
+        except BaseException:
+            database.undo(connection)
+            raise
+        finally:
+            database.release()
+        if self._waiting:
+            self._tell()
+        return positions
+
+    def _append(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int] | None:
+        first = batches[0]
+        simple = len(batches) == 1 and len(first.rows) <= FEW and not (first.keys or first.snapshot or first.erase)
+        try:
+            if simple:
+                return [self._insert_batch(connection, first)]
+            connection.execute("BEGIN IMMEDIATE")
+            positions = [self._write_batch(connection, batch) for batch in batches]
+            connection.execute("COMMIT")
+        except sqlite3.IntegrityError:
+            self.database.undo(connection)
+            return None
+        return positions
+
+    def _append_again(self, connection: sqlite3.Connection, again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+        connection.execute("BEGIN IMMEDIATE")
+        batches = again(_Inside(self, connection))
+        positions = [self._write_batch(connection, batch) for batch in batches]
+        connection.execute("COMMIT")
+        return positions
+
+    def _insert_batch(self, connection: sqlite3.Connection, batch: Batch) -> int:
+        stream = batch.stream
+        return self._insert_rows(connection, [(stream, version, topic, state) for version, topic, state in batch.rows])
+
+    def _write_batch(self, connection: sqlite3.Connection, batch: Batch) -> int:
+        position = self._insert_batch(connection, batch)
+        stream = batch.stream
+        for key in batch.keys:
+            seal = row_seal(stream, *key)
+            connection.execute(f"INSERT INTO {self._names.keys} VALUES (?, ?, ?, ?, ?, ?)", (stream, *key, seal))
+        if batch.snapshot is not None:
+            seal = row_seal(stream, *batch.snapshot)
+            connection.execute(self._upsert_snapshot, (stream, *batch.snapshot, seal))
+        if batch.erase:
+            self._erase(connection, stream)
+        return position
+
+    def _erase(self, connection: sqlite3.Connection, stream: str) -> None:
+        after = 0
+        while rows := self._stream_rows(connection, stream, after, None, desc=False, limit=1000):
+            connection.executemany(
+                f"UPDATE {self.events_table} SET state = ? WHERE position = ?",
+                [(erase(state), position) for position, _, _, state in rows],
+            )
+            after = rows[-1][1]
+        for table in (self._names.keys, self._names.snapshots):
+            connection.execute(f"DELETE FROM {table} WHERE originator_id = ?", (stream,))
+        if self._views is not None:
+            tenant, _, session_id = stream.partition("/")
+            self._views.forget(connection, tenant, session_id)
+
+    def select_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
+    ) -> list[StreamRow]:
+        """Return events of one stream, see ``Reader``."""
+        return self._select_stream(stream, after, upto, desc=desc, limit=limit)
+
+    def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        """Return those of the keys that were used, see ``Reader``."""
+        with self.database.read() as connection:
+            return self._keys(connection, stream, keys)
+
+    def _keys(self, connection: sqlite3.Connection, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        found: list[tuple[str, str, int, bytes, bytes]] = []
+        for kind, key in keys:
+            found += connection.execute(self._select_keys + " AND kind = ? AND key = ?", (stream, kind, key)).fetchall()
+        return [_key_row(stream, row) for row in found]
+
+    def select_all_keys(self, stream: str) -> list[KeyRow]:
+        """Return every key of a stream, see ``Recorder``."""
+        with self.database.read() as connection:
+            rows = connection.execute(self._select_keys + " ORDER BY version, kind, key", (stream,)).fetchall()
+        return [_key_row(stream, row) for row in rows]
+
+    def select_snapshot(self, stream: str) -> SnapshotRow | None:
+        """Return the stream's snapshot, see ``Reader``."""
+        with self.database.read() as connection:
+            return self._snapshot(connection, stream)
+
+    def _snapshot(self, connection: sqlite3.Connection, stream: str) -> SnapshotRow | None:
+        row = connection.execute(self._select_snapshot, (stream,)).fetchone()
+        if row is None:
+            return None
+        snapshot = SnapshotRow(*row[:4])
+        return snapshot if row[4] == row_seal(stream, *snapshot) else None
+
+    def streams(self, *, prefix: str, after: str = "", limit: int) -> list[str]:
+        """Return names of streams, see ``Recorder``: each is one step in the index, however long it is."""
+        low, high = name_range(prefix)
+        statement = f"SELECT min(originator_id) FROM {self.events_table} WHERE originator_id > ? AND originator_id < ?"
+        found: list[str] = []
+        last = max(after, low)
+        with self.database.read() as connection:
+            while len(found) < limit:
+                name = connection.execute(statement, (last, high)).fetchone()[0]
+                if name is None:
+                    break
+                found.append(name)
+                last = name
+        return found
+
+    def check(self) -> list[str]:
+        """Return what SQLite's own integrity check finds."""
+        with self.database.read() as connection:
+            rows = connection.execute("PRAGMA integrity_check").fetchall()
+        return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+
+    def size_bytes(self) -> int | None:
+        """Return the size of the database file and its write-ahead log."""
+        path = self.database.path
+        if path is None:
+            return None
+        files = [Path(path), Path(f"{path}-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def lingering(self) -> list[str]:
+        """Return where erased bytes may linger: SQLite reuses pages later."""
+        return [f"old pages in the write-ahead log and free space of {self.database.name}, until store.scrub()"]
+
+    def scrub(self, *, vacuum: bool) -> list[str]:
+        """Rewrite the file without free space, and empty the write-ahead log; see ``Recorder``."""
+        database = self.database
+        connection = database.acquire()
+        try:
+            with database.translating():
+                if vacuum:
+                    connection.execute("VACUUM")
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            database.release()
+        pending = (
+            [] if vacuum else ["free space inside the pages of the database file (scrub(vacuum=True) rewrites it)"]
+        )
+        if busy:
+            pending.append("an open reader keeps old pages in the write-ahead log; end it and scrub again")
+        return pending
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+class _Inside:
+    """Reading from within the append's own transaction."""
+
+    def __init__(self, recorder: SQLiteRecorder, connection: sqlite3.Connection) -> None:
+        self._recorder = recorder
+        self._connection = connection
+
+    def select_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
+    ) -> list[StreamRow]:
+        return self._recorder._stream_rows(self._connection, stream, after, upto, desc=desc, limit=limit)
+
+    def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        return self._recorder._keys(self._connection, stream, keys)
+
+    def select_snapshot(self, stream: str) -> SnapshotRow | None:
+        return self._recorder._snapshot(self._connection, stream)
+
+
+def _key_row(stream: str, row: tuple[str, str, int, bytes, bytes]) -> KeyRow:
+    key = KeyRow(*row[:4])
+    if row[4] != row_seal(stream, *key):
+        raise CorruptLog(f"session {stream!r}: the row of key {key.kind} {key.key!r} is damaged")
+    return key
+
+
+class SQLiteFactory(InfrastructureFactory[SQLiteTrackingRecorder]):
+    """``PERSISTENCE_MODULE=turnlog.adapters.sqlite``, with ``SQLITE_DBNAME`` and, if wanted, ``ORIGINATOR_ID_TYPE``
+    (``uuid`` or ``text``), ``SQLITE_DURABILITY`` (``full`` or ``normal``) and ``CREATE_TABLE``.
+    """
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        path = self.env.get("SQLITE_DBNAME")
+        if not path:
+            raise OSError(f"set one of {', '.join(self.env.create_keys('SQLITE_DBNAME'))} to the database file's path")
+        self._id_type = self.env.get("ORIGINATOR_ID_TYPE", "uuid").lower()
+        if self._id_type not in ("uuid", "text"):
+            raise OSError(f"ORIGINATOR_ID_TYPE is {self._id_type!r}, expected 'uuid' or 'text'")
+        durability = self.env.get("SQLITE_DURABILITY", "full")
+        if durability not in ("full", "normal"):
+            raise OSError(f"SQLITE_DURABILITY is {durability!r}, expected 'full' or 'normal'")
+        self.database = Database(None if path == ":memory:" else path.removeprefix("file:"), durability=durability)
+
+    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
+        """Return a recorder of one kind of events, in the table ``stored_<purpose>``."""
+        return self._made(SQLiteAggregateRecorder(self.database, **self._options("stored_" + purpose)))
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """Return the recorder of an application."""
+        cls: type[SQLiteApplicationRecorder] = self._class(self.APPLICATION_RECORDER_TOPIC, SQLiteApplicationRecorder)
+        return self._made(cls(self.database, **self._options("stored_events")))
+
+    def tracking_recorder(
+        self, tracking_recorder_class: type[SQLiteTrackingRecorder] | None = None
+    ) -> SQLiteTrackingRecorder:
+        """Return a tracking recorder, of the class given or named by ``TRACKING_RECORDER_TOPIC``."""
+        default: type[SQLiteTrackingRecorder] = self._class(self.TRACKING_RECORDER_TOPIC, SQLiteTrackingRecorder)
+        cls = tracking_recorder_class or default
+        return self._made(cls(self.database))
+
+    def process_recorder(self) -> ProcessRecorder:
+        """Return the recorder of a process application."""
+        cls: type[SQLiteProcessRecorder] = self._class(self.PROCESS_RECORDER_TOPIC, SQLiteProcessRecorder)
+        return self._made(cls(self.database, **self._options("stored_events")))
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+    def _options(self, table: str) -> dict[str, str]:
+        return {"events_table": table, "originator_id_type": self._id_type}
+
+    def _class(self, variable: str, default: Any) -> Any:
+        topic = self.env.get(variable)
+        return resolve_topic(topic) if topic else default
+
+    def _made(self, recorder: R) -> R:
+        if strtobool(self.env.get("CREATE_TABLE", "yes") or "yes"):
+            recorder.create_table()
+        return recorder

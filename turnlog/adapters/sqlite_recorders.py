@@ -1,0 +1,296 @@
+"""``eventsourcing``'s recorder contracts on SQLite: aggregate, application, tracking and process recorder.
+
+What turnlog asks for on top of them is in sqlite.py, which also says how atomicity, order and durability are kept.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
+    IntegrityError,
+    Notification,
+    ProcessRecorder,
+    StoredEvent,
+    Tracking,
+    TrackingRecorder,
+)
+
+from turnlog.adapters.database import Database
+from turnlog.adapters.following import Follow
+from turnlog.domain.errors import StoreUnavailable
+from turnlog.domain.mapper import LogRow, StreamRow
+
+FEW = 8
+"""Up to so many rows are inserted by one statement."""
+POLL_S = 0.02
+"""How often a waiting reader looks for events of other processes."""
+_ALL = 1 << 62
+
+
+class SQLiteAggregateRecorder(AggregateRecorder):
+    """Events of many originators in one table; ids are ``text`` or ``uuid``."""
+
+    def __init__(
+        self, database: Database, *, events_table: str = "stored_events", originator_id_type: str = "uuid"
+    ) -> None:
+        self.database = database
+        self.events_table = events_table
+        self._uuid = originator_id_type == "uuid"
+        columns = "originator_id, originator_version, topic, state"
+        self._inserts = [
+            f"INSERT INTO {events_table} ({columns}) VALUES " + ", ".join(["(?, ?, ?, ?)"] * n) for n in range(FEW + 1)
+        ]
+        self._select = (
+            f"SELECT position, originator_version, topic, state FROM {events_table} WHERE originator_id = ?"
+            " AND originator_version > ? AND originator_version <= ? ORDER BY originator_version {} LIMIT ?"
+        )
+        self._ascending, self._descending = self._select.format("ASC"), self._select.format("DESC")
+
+    def create_table(self) -> None:
+        """Create what is missing; several processes may do so at once."""
+        with self.database.write() as connection:
+            for statement in self.statements():
+                connection.execute(statement)
+
+    def statements(self) -> list[str]:
+        """Return the DDL of this recorder's tables."""
+        return [
+            f"CREATE TABLE IF NOT EXISTS {self.events_table} (position INTEGER PRIMARY KEY, originator_id TEXT NOT NULL,"
+            " originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL,"
+            " UNIQUE (originator_id, originator_version))"
+        ]
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """Insert all or none.
+
+        Raises:
+            IntegrityError: an (originator id, version) is taken.
+        """
+        self._insert_events(stored_events, **kwargs)
+        return None
+
+    def _insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> list[int]:
+        rows = [(self._key(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+        try:
+            with self.database.write() as connection:
+                last = self._insert_rows(connection, rows)
+                self._also(connection, **kwargs)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise IntegrityError(error.__cause__) from error
+            raise
+        return list(range(last - len(rows) + 1, last + 1))
+
+    def _also(self, connection: sqlite3.Connection, **kwargs: Any) -> None:
+        """Do what else belongs into the transaction (see the process recorder)."""
+
+    def _insert_rows(self, connection: sqlite3.Connection, rows: Sequence[tuple[str, int, str, bytes]]) -> int:
+        if not rows:
+            return 0
+        if len(rows) <= FEW:
+            values = rows[0] if len(rows) == 1 else [value for row in rows for value in row]
+            return connection.execute(self._inserts[len(rows)], values).lastrowid or 0
+        connection.executemany(self._inserts[1], rows)
+        return int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """Return an originator's events with ``gt < version <= lte``."""
+        rows = self._select_stream(self._key(originator_id), -1 if gt is None else gt, lte, desc=desc, limit=limit)
+        return [StoredEvent(originator_id, version, topic, state) for _, version, topic, state in rows]
+
+    def _select_stream(
+        self, originator_id: str, after: int, upto: int | None, *, desc: bool, limit: int | None
+    ) -> list[StreamRow]:
+        with self.database.read() as connection:
+            return self._stream_rows(connection, originator_id, after, upto, desc=desc, limit=limit)
+
+    def _stream_rows(
+        self,
+        connection: sqlite3.Connection,
+        originator_id: str,
+        after: int,
+        upto: int | None,
+        *,
+        desc: bool,
+        limit: int | None,
+    ) -> list[StreamRow]:
+        statement = self._descending if desc else self._ascending
+        parameters = (originator_id, after, _ALL if upto is None else upto, -1 if limit is None else limit)
+        return connection.execute(statement, parameters).fetchall()
+
+    def _key(self, originator_id: UUID | str) -> str:
+        return originator_id if isinstance(originator_id, str) else originator_id.hex
+
+    def _id(self, key: str) -> UUID | str:
+        return UUID(key) if self._uuid else key
+
+
+class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
+    """Adds the order over all originators, and following it within and across processes."""
+
+    def __init__(self, database: Database, **options: Any) -> None:
+        super().__init__(database, **options)
+        self._news = threading.Condition()
+        self._waiting = 0
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
+        """Insert all or none, and return their positions."""
+        positions = self._insert_events(stored_events, **kwargs)
+        self._tell()
+        return positions
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """Return events in position order."""
+        after = 0 if start is None else start - inclusive_of_start
+        rows = self.select_log(after=after, upto=stop, limit=limit, topics=topics)
+        return [
+            Notification(self._id(key), version, topic, state, position)
+            for position, key, version, topic, state in rows
+        ]
+
+    def max_notification_id(self) -> int | None:
+        """Return the position of the newest event, ``None`` if there is none."""
+        return self.position() or None
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Follow:
+        """Return an iterator over the events above ``gt``, those recorded later included."""
+        return Follow(recorder=self, gt=gt, topics=topics)
+
+    def select_log(
+        self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
+    ) -> list[LogRow]:
+        """Return events in position order, see ``Recorder``."""
+        where = ["position > ?", "position <= ?"]
+        parameters: list[object] = [after, _ALL if upto is None else upto]
+        if topics:
+            where.append(f"topic IN ({', '.join('?' * len(topics))})")
+            parameters += topics
+        if prefix:
+            where.append("originator_id >= ? AND originator_id < ?")
+            parameters += name_range(prefix)
+        statement = (
+            f"SELECT position, originator_id, originator_version, topic, state FROM {self.events_table} NOT INDEXED"
+            f" WHERE {' AND '.join(where)} ORDER BY position LIMIT ?"
+        )
+        with self.database.read() as connection:
+            return connection.execute(statement, (*parameters, limit)).fetchall()
+
+    def position(self) -> int:
+        """Return the position of the newest event, 0 if there is none."""
+        with self.database.read() as connection:
+            return self._position(connection)
+
+    def _position(self, connection: sqlite3.Connection) -> int:
+        return connection.execute(f"SELECT max(position) FROM {self.events_table}").fetchone()[0] or 0
+
+    def wait_for_news(self, after: int, timeout_s: float) -> bool:
+        """Wait for an event above ``after``: woken by this process, looking every 20 ms for others."""
+        deadline = monotonic() + timeout_s
+        with self._news:
+            self._waiting += 1
+            try:
+                while self.position() <= after:
+                    left = deadline - monotonic()
+                    if left <= 0:
+                        return False
+                    self._news.wait(min(left, POLL_S))
+                return True
+            finally:
+                self._waiting -= 1
+
+    def _tell(self) -> None:
+        if self._waiting:
+            with self._news:
+                self._news.notify_all()
+
+
+class SQLiteTrackingRecorder(TrackingRecorder):
+    """How far a reader of some application has come, one row an application."""
+
+    def __init__(self, database: Database, *, tracking_table: str = "notification_tracking") -> None:
+        self.tracking_table = tracking_table
+        self.database = database
+
+    def create_table(self) -> None:
+        """Create what is missing."""
+        with self.database.write() as connection:
+            connection.execute(self._tracking_statement())
+
+    def _tracking_statement(self) -> str:
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.tracking_table}"
+            " (application_name TEXT PRIMARY KEY, notification_id INTEGER NOT NULL)"
+        )
+
+    def insert_tracking(self, tracking: Tracking) -> None:
+        """Record that ``tracking`` was reached.
+
+        Raises:
+            IntegrityError: it was reached before.
+        """
+        with self.database.write() as connection:
+            self._insert_tracking(connection, tracking)
+
+    def _insert_tracking(self, connection: sqlite3.Connection, tracking: Tracking) -> None:
+        cursor = connection.execute(
+            f"INSERT INTO {self.tracking_table} VALUES (?, ?) ON CONFLICT (application_name) DO UPDATE"
+            " SET notification_id = excluded.notification_id WHERE excluded.notification_id > notification_id",
+            (tracking.application_name, tracking.notification_id),
+        )
+        if cursor.rowcount < 1:
+            raise IntegrityError(f"{tracking} is not above what was recorded")
+
+    def max_tracking_id(self, application_name: str) -> int | None:
+        """Return the position recorded for this application."""
+        statement = f"SELECT notification_id FROM {self.tracking_table} WHERE application_name = ?"
+        with self.database.read() as connection:
+            row = connection.execute(statement, (application_name,)).fetchone()
+        return row[0] if row else None
+
+
+class SQLiteProcessRecorder(SQLiteTrackingRecorder, SQLiteApplicationRecorder, ProcessRecorder):
+    """Events and tracking, written in one transaction."""
+
+    def __init__(self, database: Database, *, tracking_table: str = "notification_tracking", **options: Any) -> None:
+        SQLiteTrackingRecorder.__init__(self, database, tracking_table=tracking_table)
+        SQLiteApplicationRecorder.__init__(self, database, **options)
+
+    def create_table(self) -> None:
+        """Create what is missing."""
+        SQLiteApplicationRecorder.create_table(self)
+
+    def statements(self) -> list[str]:
+        """Return the DDL of both tables."""
+        return [*SQLiteApplicationRecorder.statements(self), self._tracking_statement()]
+
+    def _also(self, connection: sqlite3.Connection, **kwargs: Any) -> None:
+        tracking = kwargs.get("tracking")
+        if tracking is not None:
+            self._insert_tracking(connection, tracking)
+
+
+def name_range(prefix: str) -> tuple[str, str]:
+    """Return the bounds between which the names that begin with ``prefix`` (which ends in an ASCII character) lie."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -1,0 +1,427 @@
+"""The way of every write: load → decide → one append → receipt.
+
+What the caller's handle knows is decided on at once, without a read. If somebody else wrote meanwhile, the recorder asks
+again under its lock: what was missed is read, everything is decided anew, and the append then fits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from os import urandom
+from typing import NamedTuple
+
+import msgspec
+
+from turnlog.domain import commands as c
+from turnlog.domain import events as e
+from turnlog.domain.chain import genesis
+from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, Found
+from turnlog.domain.envelope import NewEvent, header_of, seal
+from turnlog.domain.errors import (
+    ConcurrencyConflict,
+    CorruptLog,
+    IdempotencyConflict,
+    InvalidInput,
+    RuleViolation,
+    SessionNotFound,
+)
+from turnlog.domain.events import Event
+from turnlog.domain.mapper import Codec, text_hash
+from turnlog.domain.recorder import Batch, KeyRow, Reader, Recorder, SnapshotRow
+from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
+from turnlog.domain.values import Message, Receipt, SessionState
+from turnlog.projections.history import Occurrence, read_back, visible_back, visible_message, window
+from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
+
+SNAPSHOT_EVERY = 100
+"""Events between snapshots: opening a session folds fewer than this, however long it is."""
+_PAGE = 2_000
+
+
+class Loaded(NamedTuple):
+    """What is known of a stream: its state, and hash and position of its last event."""
+
+    state: SessionState
+    hash: bytes
+    position: int
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A command on its way into the log, with what the caller said about it.
+
+    ``keys`` are (kind, key, fingerprint): the ids under which it is written at most once. ``bare`` is the command
+    without ids made for it, by which a repetition is known.
+    """
+
+    command: Command
+    bare: Command
+    occurred_at: datetime | None = None
+    actor: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    keys: tuple[tuple[str, str, bytes], ...] = ()
+    expected_version: int | None = None
+
+
+class Plan(NamedTuple):
+    """What an append would write, and what is known once it has."""
+
+    batch: Batch
+    loaded: Loaded
+    event_ids: tuple[str, ...]
+    earlier: tuple[int, ...]
+    """Versions under which commands of this append were already written before."""
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.batch.rows or self.batch.keys)
+
+
+class Decider:
+    """Loads and writes the sessions of one tenant.
+
+    Args:
+        max_event_bytes: the largest content of one event, encoded.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        codec: Codec,
+        tenant: str,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+        max_event_bytes: int,
+    ) -> None:
+        self.recorder = recorder
+        self.codec = codec
+        self.tenant = tenant
+        self.clock = clock
+        self.new_id = new_id
+        self.max_event_bytes = max_event_bytes
+
+    def stream(self, session_id: str) -> str:
+        """Return the name of a session's stream."""
+        return f"{self.tenant}/{session_id}"
+
+    # --- load ---------------------------------------------------------------------------------------------------------
+
+    def load(self, session_id: str, known: Loaded | None = None, reader: Reader | None = None) -> Loaded:
+        """Return the session as it is now: ``known``, or its snapshot, and what came after.
+
+        Raises:
+            UnknownEvent, CorruptLog: an event of it cannot be read.
+        """
+        reader = reader or self.recorder
+        loaded = known or self._snapshot(reader, session_id) or self.nothing(session_id)
+        return self._forward(reader, session_id, loaded, None)
+
+    def at_version(self, session_id: str, version: int) -> SessionState:
+        """Return the state right after ``version``, which must exist."""
+        snapshot = self._snapshot(self.recorder, session_id)
+        usable = snapshot is not None and snapshot.state.version <= version
+        start = snapshot if snapshot is not None and usable else self.nothing(session_id)
+        return self._forward(self.recorder, session_id, start, version).state
+
+    def nothing(self, session_id: str) -> Loaded:
+        """Return what is known of a session of which nothing is recorded."""
+        return Loaded(initial(self.tenant, session_id), b"", 0)
+
+    def _forward(self, reader: Reader, session_id: str, loaded: Loaded, upto: int | None) -> Loaded:
+        stream = self.stream(session_id)
+        state, digest, position = loaded
+        while True:
+            rows = reader.select_stream(stream, after=state.version, upto=upto, limit=_PAGE)
+            if not rows:
+                return Loaded(state, digest, position)
+            state = fold(state, self.codec.facts(stream, rows, state.version))
+            position, digest = rows[-1][0], header_of(rows[-1][3]).hash
+            if len(rows) < _PAGE:
+                return Loaded(state, digest, position)
+
+    def _snapshot(self, reader: Reader, session_id: str) -> Loaded | None:
+        stream = self.stream(session_id)
+        row = reader.select_snapshot(stream)
+        if row is None or row.revision != FOLD_REVISION:
+            return None
+        found = reader.select_stream(stream, after=row.version - 1, upto=row.version)
+        if not found or header_of(found[0][3]).hash != row.hash:
+            return None
+        return Loaded(_decode_state(row.state), row.hash, found[0][0])
+
+    # --- write --------------------------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        loaded: Loaded,
+        said: Sequence[Said],
+        *,
+        decided: Sequence[tuple[Event, Said]] | None = None,
+        turn_key: tuple[str, bytes] | None = None,
+        also: Sequence[Batch] = (),
+    ) -> tuple[Plan, Receipt]:
+        """Decide ``said`` and commit what follows, all or nothing, together with ``also``; give the receipt.
+
+        ``decided`` are the events, if somebody has already decided on ``loaded`` (only where no key is given).
+
+        Raises:
+            RuleViolation, InvalidInput, SessionNotFound: on the newest state, the rules forbid it.
+            ConcurrencyConflict: the session is not at the version that was expected.
+            StoreError: the storage failed; nothing was written.
+        """
+        if decided:
+            plan = self._sealed(loaded, decided, (), ())
+        else:
+            plan = self._plan_on_newest(loaded, said, turn_key)
+        if plan.writes or also:
+
+            def again(reader: Reader) -> Sequence[Batch]:
+                nonlocal plan
+                plan = self.plan(reader, self.load(loaded.state.id, loaded, reader), said, turn_key)
+                return (plan.batch, *also)
+
+            position = self.recorder.append((plan.batch, *also), again)[0]
+            if plan.batch.rows:
+                state, digest, _ = plan.loaded
+                plan = Plan(plan.batch, Loaded(state, digest, position), plan.event_ids, plan.earlier)
+        return plan, self._receipt(plan)
+
+    def _plan_on_newest(self, loaded: Loaded, said: Sequence[Said], turn_key: tuple[str, bytes] | None) -> Plan:
+        """Plan on what is known; an answer other than "write this" must come from the newest state."""
+        try:
+            plan = self.plan(self.recorder, loaded, said, turn_key)
+        except (RuleViolation, InvalidInput, SessionNotFound, ConcurrencyConflict):
+            newest = self.load(loaded.state.id, loaded)
+            if newest.state.version == loaded.state.version:
+                raise
+            return self.plan(self.recorder, newest, said, turn_key)
+        if plan.batch.rows:
+            return plan
+        newest = self.load(loaded.state.id, loaded)
+        if newest.state.version == loaded.state.version:
+            return plan
+        return self.plan(self.recorder, newest, said, turn_key)
+
+    def plan(
+        self, reader: Reader, loaded: Loaded, said: Sequence[Said], turn_key: tuple[str, bytes] | None = None
+    ) -> Plan:
+        """Decide every command in turn on the state that the one before left, and seal the events."""
+        state = loaded.state
+        stream = self.stream(state.id)
+        if turn_key is not None:
+            done = self._earlier(reader, stream, (("command", *turn_key),))
+            if done is not None:
+                return Plan(Batch(stream, ()), loaded, (), (done,))
+        now = self.now(state)
+        decided: list[tuple[Event, Said]] = []
+        keys: list[KeyRow] = []
+        earlier: list[int] = []
+        for one in said:
+            if one.expected_version is not None:
+                self._require_version(loaded, one.expected_version)
+            if one.keys:
+                done = self._earlier(reader, stream, one.keys)
+                if done is not None:
+                    earlier.append(done)
+                    continue
+            found = NOTHING
+            if type(one.command) in LOOKING_UP:
+                pending = self._pending(loaded.state.version, decided, now)
+                found = self.look_up(reader, stream, loaded.state.version, one.command, pending)
+            for event in decide(state, one.command, found):
+                state = evolve(state, event, now)
+                decided.append((event, one))
+            keys += [KeyRow(kind, key, state.version, print_) for kind, key, print_ in one.keys]
+        if turn_key is not None:
+            keys.append(KeyRow("command", turn_key[0], state.version, turn_key[1]))
+        return self._sealed(loaded, decided, keys, tuple(earlier))
+
+    def _sealed(
+        self, loaded: Loaded, decided: Sequence[tuple[Event, Said]], keys: Sequence[KeyRow], earlier: tuple[int, ...]
+    ) -> Plan:
+        """Make the rows to append for what was decided, and the state after it."""
+        state, previous, position = loaded
+        stream, topics, new_id, version = self.stream(state.id), self.codec.topics, self.new_id, state.version
+        now, n, genesis_salt = self.now(state), len(decided), None
+        if version == 0:
+            genesis_salt = urandom(16)
+            previous = genesis(genesis_salt, stream)
+        rows: list[tuple[int, str, bytes]] = []
+        event_ids: list[str] = []
+        for i, (event, one) in enumerate(decided, 1):
+            version += 1
+            topic, event_id = topics[type(event)], new_id()
+            sealed, previous = seal(
+                NewEvent(
+                    stream,
+                    version,
+                    topic,
+                    event,
+                    event_id,
+                    now,
+                    one.occurred_at,
+                    (i, n),
+                    previous,
+                    urandom(16),
+                    genesis_salt if version == 1 else None,
+                    one.actor,
+                    one.correlation_id,
+                    one.causation_id,
+                )
+            )
+            if len(sealed) > self.max_event_bytes:
+                raise self._too_large(event)
+            rows.append((version, topic, sealed))
+            event_ids.append(event_id)
+        snapshot = None
+        if decided:
+            state = fold(state, [(event, now) for event, _ in decided])
+            if version // SNAPSHOT_EVERY > loaded.state.version // SNAPSHOT_EVERY:
+                snapshot = SnapshotRow(version, FOLD_REVISION, previous, _encode_state(state))
+        batch = Batch(stream, rows, keys, snapshot)
+        return Plan(batch, Loaded(state, previous, position), tuple(event_ids), earlier)
+
+    def now(self, state: SessionState) -> datetime:
+        """Return the time to record: the clock's, but never before the session's last event."""
+        now = self.clock()
+        last = state.updated_at
+        return last if last is not None and now < last else now
+
+    def _require_version(self, loaded: Loaded, expected: int) -> None:
+        version = loaded.state.version
+        if version != expected:
+            raise ConcurrencyConflict(
+                f"session {loaded.state.id!r} is at version {version}, expected_version was {expected}"
+            )
+
+    def _too_large(self, event: Event) -> InvalidInput:
+        sizes = {name: len(msgspec.json.encode(getattr(event, name))) for name in event.__struct_fields__}
+        field = max(sizes, key=lambda name: sizes[name])
+        return InvalidInput(field, f"expected at most {self.max_event_bytes} bytes, got {sizes[field]}")
+
+    # --- what commands name -------------------------------------------------------------------------------------------
+
+    def look_up(
+        self, reader: Reader, stream: str, version: int, command: Command, pending: Sequence[Occurrence]
+    ) -> Found:
+        """Find what ``command`` names among the events up to ``version`` and those ``pending`` after them."""
+        match command:
+            case c.EditMessage(message_id) | c.RemoveMessage(message_id):
+                messages = visible_back(self.back(reader, stream, version, pending))
+                return Found(message=_found_message(visible_message(messages, message_id)))
+            case c.PopMessage():
+                messages = visible_back(self.back(reader, stream, version, pending, first_page=8))
+                return Found(message=_found_message(next(messages, None)))
+            case c.CompactHistory(_, _, keep_last):
+                messages = visible_back(self.back(reader, stream, version, pending))
+                kept = window(messages, last=keep_last, max_tokens=None, count=None, exact=keep_last == 0)
+                return Found(kept=len(kept))
+            case c.ReturnTool(call_id):
+                calls = self.back(reader, stream, version, pending, CALL_TOPICS, first_page=8)
+                names = (
+                    event.name
+                    for _, event, _, _ in calls
+                    if isinstance(event, e.ToolCalled) and event.call_id == call_id
+                )
+                name = next(names, None)
+                return Found(call=None if name is None else c.FoundCall(name))
+            case c.StartRun(run_id) | c.FinishRun(run_id):
+                return Found(run=_found_run(self.back(reader, stream, version, pending, RUN_TOPICS), run_id))
+            case _:
+                return NOTHING
+
+    def back(
+        self,
+        reader: Reader,
+        stream: str,
+        version: int,
+        pending: Sequence[Occurrence] = (),
+        topics: frozenset[str] | None = None,
+        first_page: int = 64,
+    ) -> Iterator[Occurrence]:
+        """Yield events newest first: those ``pending``, then those stored up to ``version``."""
+        yield from reversed(pending)
+        given = {} if topics is None else {"topics": topics}
+        yield from read_back(reader, self.codec, stream, upto=version, first_page=first_page, **given)
+
+    def _pending(self, version: int, written: Sequence[tuple[Event, Said]], now: datetime) -> list[Occurrence]:
+        return [
+            Occurrence(version + i, event, now, one.occurred_at or now) for i, (event, one) in enumerate(written, 1)
+        ]
+
+    def _earlier(self, reader: Reader, stream: str, keys: Sequence[tuple[str, str, bytes]]) -> int | None:
+        """Return the version under which one of these keys was used, if it was for the same command."""
+        wanted = {(kind, key): print_ for kind, key, print_ in keys}
+        for row in reader.select_keys(stream, list(wanted)):
+            if row.fingerprint != wanted[row.kind, row.key]:
+                raise IdempotencyConflict(
+                    f"{row.kind}_id {row.key!r} was already used for something else in this session"
+                )
+            return row.version
+        return None
+
+    # --- receipts -----------------------------------------------------------------------------------------------------
+
+    def _receipt(self, plan: Plan) -> Receipt:
+        if not plan.batch.rows:
+            version = plan.earlier[-1] if plan.earlier else plan.loaded.state.version
+            return self.receipt_at(plan.loaded.state.id, version, fresh=not plan.earlier)
+        state, digest, position = plan.loaded
+        return Receipt(
+            session_id=state.id,
+            version=state.version,
+            position=position,
+            event_ids=plan.event_ids,
+            recorded_at=state.updated_at,
+            durability=self.recorder.durability,
+            hash=text_hash(digest),
+        )
+
+    def earlier_receipt(self, session_id: str, keys: Sequence[tuple[str, str, bytes]]) -> Receipt | None:
+        """Return the first receipt of a write that was made under one of these keys.
+
+        Raises:
+            IdempotencyConflict: a key was used for something else.
+        """
+        version = self._earlier(self.recorder, self.stream(session_id), keys)
+        return None if version is None else self.receipt_at(session_id, version)
+
+    def receipt_at(self, session_id: str, version: int, *, fresh: bool = False) -> Receipt:
+        """Return the receipt of the append that wrote ``version``; with ``fresh``, of "nothing new" at that version."""
+        stream = self.stream(session_id)
+        rows = self.recorder.select_stream(stream, after=version - 1, upto=version)
+        if not rows:
+            raise CorruptLog(f"session {stream!r}: version {version} is missing")
+        if not fresh:
+            i, n = header_of(rows[0][3]).turn
+            rows = self.recorder.select_stream(stream, after=version - i, upto=version - i + n)
+        last = header_of(rows[-1][3])
+        return Receipt(
+            session_id=session_id,
+            version=last.version,
+            position=rows[-1][0],
+            event_ids=() if fresh else tuple(header_of(row[3]).event_id for row in rows),
+            recorded_at=last.recorded_at,
+            durability=self.recorder.durability,
+            hash=text_hash(last.hash),
+        )
+
+
+def _found_message(message: Message | None) -> c.FoundMessage | None:
+    return None if message is None else c.FoundMessage(message.message_id, message.content)
+
+
+def _found_run(events: Iterator[Occurrence], run_id: str) -> c.FoundRun | None:
+    finished = None
+    for _, event, _, _ in events:
+        match event:
+            case e.RunFinished(id_, status, result, error, usage) if id_ == run_id:
+                finished = c.FinishRun(run_id, status, result, error, usage)
+            case e.RunStarted(id_, details) if id_ == run_id:
+                return c.FoundRun(details, finished)
+            case _:
+                pass
+    return None
+
+
+_encode_state = msgspec.json.Encoder().encode
+_decode_state = msgspec.json.Decoder(SessionState).decode

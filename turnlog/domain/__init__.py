@@ -1,0 +1,1 @@
+"""The pure core: events, commands, and the functions between them. No I/O, no clock, no randomness, no driver."""

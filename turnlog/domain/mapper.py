@@ -1,0 +1,181 @@
+"""Between events and stored bytes. Nothing else in turnlog encodes or decodes an event.
+
+``Codec`` is the fast path, a table from topic to a typed decoder. ``Mapper`` offers it to ``eventsourcing``.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+from eventsourcing.persistence import Cipher, Compressor, JSONTranscoder, StoredEvent, Transcoder
+from eventsourcing.persistence import Mapper as LibraryMapper
+
+from turnlog.domain.envelope import Brief, Stored, seal
+from turnlog.domain.errors import CorruptLog, UnknownEvent
+from turnlog.domain.events import Erased, Event
+from turnlog.domain.upcasting import REGISTRY, Registry
+from turnlog.domain.values import RecordedEvent
+
+StreamRow = tuple[int, int, str, bytes]
+"""(position, version, topic, state) of one event of a stream."""
+LogRow = tuple[int, str, int, str, bytes]
+"""(position, stream, version, topic, state) of one event of the log."""
+Fact = tuple[Event | Erased, datetime]
+"""An event and when it was recorded: what a fold eats."""
+
+
+class Codec:
+    """Encodes and decodes the events of a registry. Holds decoders only, made on first use."""
+
+    def __init__(self, registry: Registry = REGISTRY) -> None:
+        self.registry = registry
+        self.topics = registry.topics
+        self._whole: dict[str, Callable[[bytes], Stored[Any]]] = {}
+        self._brief: dict[str, Callable[[bytes], Brief[Any]]] = {}
+
+    def facts(self, stream: str, rows: Iterable[StreamRow], version: int = 0) -> Iterator[Fact]:
+        """Decode a stream's rows for a fold, checking that their versions follow ``version`` without a gap.
+
+        Raises:
+            UnknownEvent: a newer turnlog wrote one of them.
+            CorruptLog: one cannot be read, or is missing; the message says which.
+        """
+        decoders = self._brief
+        for _, found, topic, state in rows:
+            version += 1
+            if found != version:
+                raise CorruptLog(f"session {stream!r}: version {version} is missing, found {found}")
+            try:
+                brief = (decoders.get(topic) or self._brief_decoder(topic))(state)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
+            except UnknownEvent as error:
+                raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
+            private = brief.private
+            yield (Erased(topic) if private is None else private.body), brief.header.recorded_at
+
+    def occurrence(self, stream: str, row: StreamRow) -> tuple[Event | Erased, datetime, datetime]:
+        """Decode one row: the event, when it was recorded, and when it occurred.
+
+        Raises:
+            UnknownEvent, CorruptLog: with the place.
+        """
+        _, version, topic, state = row
+        try:
+            brief = (self._brief.get(topic) or self._brief_decoder(topic))(state)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
+        except UnknownEvent as error:
+            raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
+        header, private = brief.header, brief.private
+        recorded_at = header.recorded_at
+        return (Erased(topic) if private is None else private.body), recorded_at, header.occurred_at or recorded_at
+
+    def event(self, topic: str, state: bytes) -> Event | Erased:
+        """Decode one event's body.
+
+        Raises:
+            UnknownEvent, CorruptLog: as ``facts``, without the place.
+        """
+        try:
+            private = (self._brief.get(topic) or self._brief_decoder(topic))(state).private
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CorruptLog(str(error)) from error
+        return Erased(topic) if private is None else private.body
+
+    def recorded(self, row: LogRow) -> RecordedEvent:
+        """Decode one event with everything that is known of it.
+
+        Raises:
+            UnknownEvent, CorruptLog: with the place.
+        """
+        position, stream, version, topic, state = row
+        try:
+            stored = (self._whole.get(topic) or self._whole_decoder(topic))(state)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
+        except UnknownEvent as error:
+            raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
+        header, private = stored.header, stored.private
+        tenant, _, session_id = stream.partition("/")
+        return RecordedEvent(
+            tenant=tenant,
+            session_id=session_id,
+            version=version,
+            position=position,
+            topic=topic,
+            event=Erased(topic) if private is None else private.body,
+            event_id=header.event_id,
+            recorded_at=header.recorded_at,
+            occurred_at=header.occurred_at or header.recorded_at,
+            turn=header.turn,
+            actor=None if private is None else private.actor,
+            correlation_id=None if private is None else private.correlation_id,
+            causation_id=None if private is None else private.causation_id,
+            hash=text_hash(header.hash),
+        )
+
+    def _brief_decoder(self, topic: str) -> Callable[[bytes], Brief[Any]]:
+        return self._brief.setdefault(topic, self._decoder(topic, Brief))
+
+    def _whole_decoder(self, topic: str) -> Callable[[bytes], Stored[Any]]:
+        return self._whole.setdefault(topic, self._decoder(topic, Stored))
+
+    def _decoder(self, topic: str, form: Any) -> Callable[[bytes], Any]:
+        if topic in self.registry.newest:
+            return cast("Callable[[bytes], Any]", msgspec.json.Decoder(form[self.registry.newest[topic]]).decode)
+        self.registry.upcast(topic, {}) if topic not in self.registry.older else None
+        decode = msgspec.json.Decoder(form[dict[str, Any]]).decode
+
+        def decode_and_upcast(state: bytes) -> Any:
+            whole = decode(state)
+            if whole.private is None:
+                return whole
+            cls, body = self.registry.upcast(topic, whole.private.body)
+            private = msgspec.structs.replace(whole.private, body=msgspec.convert(body, cls))
+            return msgspec.structs.replace(whole, private=private)
+
+        return decode_and_upcast
+
+
+def text_hash(digest: bytes) -> str:
+    """Return a hash as it is written in the log: base64, 44 characters."""
+    return msgspec.to_builtins(digest)  # type: ignore[no-any-return]
+
+
+class Mapper(LibraryMapper[str]):
+    """``eventsourcing``'s mapper over turnlog's format: ``NewEvent`` in, ``RecordedEvent`` out.
+
+    A cipher or compressor of the library's environment is honoured; the store itself uses neither.
+    """
+
+    def __init__(
+        self,
+        transcoder: Transcoder | None = None,
+        compressor: Compressor | None = None,
+        cipher: Cipher | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        super().__init__(transcoder or JSONTranscoder(), compressor, cipher)
+        self.codec = codec or Codec()
+
+    def to_stored_event(self, domain_event: Any) -> StoredEvent:
+        """Seal a ``NewEvent``."""
+        state, _ = seal(domain_event)
+        if self.compressor:
+            state = self.compressor.compress(state)
+        if self.cipher:
+            state = self.cipher.encrypt(state)
+        return StoredEvent(domain_event.originator_id, domain_event.originator_version, domain_event.topic, state)
+
+    def to_domain_event(self, stored_event: StoredEvent) -> Any:
+        """Decode a ``RecordedEvent``."""
+        state = stored_event.state
+        if self.cipher:
+            state = self.cipher.decrypt(state)
+        if self.compressor:
+            state = self.compressor.decompress(state)
+        position = getattr(stored_event, "id", 0)
+        stream = str(stored_event.originator_id)
+        return self.codec.recorded((position, stream, stored_event.originator_version, stored_event.topic, state))

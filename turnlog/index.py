@@ -1,0 +1,210 @@
+"""Reading the views: brought up to the log's head first, or, if somebody else is writing them, overlaid in memory.
+
+A query never waits for another's transaction. Sessions that the view has not caught up with are folded live from the
+log, which is never stale, and take the place of their rows.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from turnlog.decider import Decider
+from turnlog.domain.errors import InvalidInput, StoreUnavailable
+from turnlog.domain.events import MessageEdited
+from turnlog.domain.values import Message, Page, SessionState, SessionSummary, UserSummary
+from turnlog.projections.engine import Engine
+from turnlog.projections.history import TOPICS as HISTORY_TOPICS
+from turnlog.projections.history import (
+    Occurrence,
+    message_of,
+    occurrences,
+    visible_back,
+    with_content,
+)
+from turnlog.projections.message_index import MessageRow
+from turnlog.projections.session_index import SessionFilter, SessionRow
+
+Consistency: TypeAlias = Literal["strong", "eventual"]
+OVERLAY_EVENTS = 10_000
+"""How many events a query overlays in memory before it rather waits for the view."""
+_ALL = 1 << 40
+_NOTHING: frozenset[str] = frozenset()
+K = TypeVar("K")
+
+
+class Index:
+    """Answers questions over all sessions of one tenant.
+
+    Args:
+        timeout_s: how long a query waits for a view that is too far behind to be overlaid.
+    """
+
+    def __init__(self, decider: Decider, engine: Engine, views: Any, timeout_s: float) -> None:
+        self._decider = decider
+        self._engine = engine
+        self._views = views
+        self._tenant = decider.tenant
+        self._timeout_s = timeout_s
+
+    def sessions(self, where: SessionFilter, limit: int, cursor: str | None, consistency: str) -> Page[SessionSummary]:
+        """Return a page of sessions, newest update first."""
+        before = None if cursor is None else _cursor(cursor, int)
+        behind = self._behind("session_index", consistency)
+        without = where._replace(without=tuple(behind))
+        rows = self._views.select_sessions(without, before=before, limit=limit + 1)
+        live = (row for session_id in behind if (row := self._live_row(session_id)) is not None)
+        rows = [*rows, *(row for row in live if _matches(row, where, before))]
+        rows.sort(key=lambda row: row.updated_position, reverse=True)
+        more = _next(rows, limit, lambda row: row.updated_position)
+        return Page(items=[row.summary for row in rows[:limit]], next_cursor=more)
+
+    def active(self, user_id: str) -> str | None:
+        """Return the id of the user's newest created active session."""
+        where = SessionFilter(tenant=self._tenant, user_id=user_id, status="active")
+        behind = self._behind("session_index", "strong")
+        if not behind:
+            row = self._views.select_active(self._tenant, user_id)
+            return None if row is None else row.summary.session_id
+        rows = self._views.select_sessions(where._replace(without=tuple(behind)), limit=_ALL)
+        live = (row for session_id in behind if (row := self._live_row(session_id)) is not None)
+        rows += [row for row in live if _matches(row, where, None)]
+        newest = max(rows, key=lambda row: row.created_position, default=None)
+        return None if newest is None else newest.summary.session_id
+
+    def messages(self, user_id: str, limit: int, cursor: str | None, consistency: str) -> Page[Message]:
+        """Return a page of a user's messages, newest first."""
+        before = None if cursor is None else _cursor(cursor, tuple[int, int])
+        behind = self._behind("message_index", consistency)
+        rows = self._views.select_messages(
+            self._tenant, user_id, before=before, limit=limit + 1, without_sessions=tuple(behind)
+        )
+        found: list[tuple[tuple[int, int], Message | None]] = [
+            ((row.position, row.item), self._message(row)) for row in rows
+        ]
+        for session_id in behind:
+            found += self._live_messages(session_id, user_id, before)
+        found.sort(key=lambda entry: entry[0], reverse=True)
+        more = _next(found, limit, lambda entry: entry[0])
+        return Page(items=[message for _, message in found[:limit] if message is not None], next_cursor=more)
+
+    def users(self, limit: int, cursor: str | None) -> Page[UserSummary]:
+        """Return a page of users, in order of their ids."""
+        self.level("session_index")
+        after = None if cursor is None else _cursor(cursor, str)
+        rows = self._views.select_users(self._tenant, after=after, limit=limit + 1)
+        return Page(items=rows[:limit], next_cursor=_next(rows, limit, lambda row: row.user_id))
+
+    def level(self, *names: str) -> None:
+        """Bring views up to the log's head, waiting for others if need be.
+
+        Raises:
+            StoreUnavailable: that took longer than the query timeout.
+        """
+        deadline = monotonic() + self._timeout_s
+        while not self._engine.catch_up(names=names, wait=False):
+            if monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"views {', '.join(names)} are behind the log, and somebody else is writing them"
+                )
+            self._engine.catch_up(names=names, wait=True)
+
+    def _behind(self, view: str, consistency: str) -> frozenset[str]:
+        """Return the ids of sessions that the view has not caught up with."""
+        if consistency not in ("strong", "eventual"):
+            raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
+        if consistency == "eventual" or self._engine.catch_up(names=(view,), wait=False):
+            return _NOTHING
+        streams = self._engine.tail(view, OVERLAY_EVENTS)
+        if streams is None:
+            self.level(view)
+            return _NOTHING
+        prefix = f"{self._tenant}/"
+        return frozenset(stream[len(prefix) :] for stream in streams if stream.startswith(prefix))
+
+    def _live_row(self, session_id: str) -> SessionRow | None:
+        decider = self._decider
+        state, _, updated = decider.load(session_id)
+        if state.deleted or state.version == 0:
+            return None
+        first = decider.recorder.select_stream(decider.stream(session_id), upto=1)
+        return SessionRow(summary=summary_of(state), created_position=first[0][0], updated_position=updated)
+
+    def _live_messages(
+        self, session_id: str, user_id: str, before: tuple[int, int] | None
+    ) -> list[tuple[tuple[int, int], Message | None]]:
+        decider = self._decider
+        state = decider.load(session_id).state
+        if state.deleted or state.user_id != user_id:
+            return []
+        stream = decider.stream(session_id)
+        rows = decider.recorder.select_stream(stream, desc=True)
+        positions = {version: position for position, version, _, _ in rows}
+        messages = list(visible_back(occurrences(decider.codec, stream, rows, HISTORY_TOPICS)))
+        items = _items(messages)
+        found = [((positions[message.version], items[i]), message) for i, message in enumerate(messages)]
+        return [entry for entry in found if before is None or entry[0] < before]
+
+    def _message(self, row: MessageRow) -> Message | None:
+        """Read a message's content from the log; None if it was erased meanwhile."""
+        brought = self._occurrence(row.session_id, row.version)
+        message = None if brought is None else message_of(brought, row.item)
+        if message is None or row.content_version == row.version:
+            return message
+        edited = self._occurrence(row.session_id, row.content_version)
+        return (
+            with_content(message, edited.event.content)
+            if edited and isinstance(edited.event, MessageEdited)
+            else message
+        )
+
+    def _occurrence(self, session_id: str, version: int) -> Occurrence | None:
+        decider = self._decider
+        stream = decider.stream(session_id)
+        rows = decider.recorder.select_stream(stream, after=version - 1, upto=version)
+        return next(occurrences(decider.codec, stream, rows), None)
+
+
+def summary_of(state: SessionState) -> SessionSummary:
+    """Return the summary of a session that exists."""
+    fields = {name: getattr(state, name) for name in SessionSummary.__struct_fields__ if name != "session_id"}
+    return SessionSummary(session_id=state.id, **fields)
+
+
+def _items(newest_first: Sequence[Message]) -> list[int]:
+    """Return each message's place among those that one event brought."""
+    items = [0] * len(newest_first)
+    for i in range(len(newest_first) - 2, -1, -1):
+        same = newest_first[i].version == newest_first[i + 1].version
+        items[i] = items[i + 1] + 1 if same else 0
+    return items
+
+
+def _matches(row: SessionRow, where: SessionFilter, before: int | None) -> bool:
+    summary = row.summary
+    return (
+        (before is None or row.updated_position < before)
+        and where.user_id in (None, summary.user_id)
+        and where.agent in (None, summary.agent)
+        and where.status in (None, summary.status)
+        and where.route in (None, summary.current_route)
+        and (where.older_than is None or summary.updated_at < where.older_than)
+        and (where.newer_than is None or summary.updated_at > where.newer_than)
+    )
+
+
+def _next(rows: Sequence[K], limit: int, key: Callable[[K], object]) -> str | None:
+    """Return the cursor after ``limit`` rows, if there are more."""
+    if len(rows) <= limit:
+        return None
+    return base64.urlsafe_b64encode(msgspec.json.encode(key(rows[limit - 1]))).decode().rstrip("=")
+
+
+def _cursor(cursor: object, kind: Any) -> Any:
+    try:
+        padded = str(cursor) + "=" * (-len(str(cursor)) % 4)
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=kind)
+    except ValueError as error:
+        raise InvalidInput("cursor", "expected a next_cursor that this query gave") from error

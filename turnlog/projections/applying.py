@@ -1,0 +1,150 @@
+"""Applying a page of the log to a view: its rows, its checkpoint and what it had to park, in one transaction.
+
+A session whose event cannot be applied is parked, alone and visibly. That is told from trouble of the storage, which
+parks nobody. An event that ends the process is noticed by the next one, see ``Trial``.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from turnlog.domain.chain import row_seal
+from turnlog.domain.mapper import Codec, LogRow
+from turnlog.domain.recorder import Recorder
+from turnlog.projections.brief import DELETED
+from turnlog.projections.view_store import Checkpoint, Parked, Projection, RowProjection, Trial, ViewStore
+
+PAGE = 500
+"""Events a transaction; while it lasts, nobody can append."""
+DEATHS = 2
+"""So many processes may end over one event, given alone, before its session is parked."""
+
+Applied: TypeAlias = Projection | RowProjection
+
+
+class Applier:
+    """Brings views forward, in any store of views."""
+
+    def __init__(self, recorder: Recorder, codec: Codec, clock: Callable[[], datetime]) -> None:
+        self.recorder = recorder
+        self.codec = codec
+        self._clock = clock
+
+    def advance(
+        self, views: ViewStore, view: Applied, *, limit: int = PAGE, upto: int | None = None, wait: bool = True
+    ) -> Checkpoint | None:
+        """Apply the page after the view's checkpoint and return the checkpoint reached.
+
+        ``None`` is returned, and nothing done, where somebody else is writing (without ``wait``), or where the view
+        that is stored is not of this revision.
+        """
+        try:
+            with views.write(wait=wait) as connection:
+                at = None if connection is None else views.checkpoints(connection).get(view.name)
+                if at is None or at.revision != view.revision:
+                    return None
+                reached = self._page(views, view, connection, at, limit, upto)
+        except SystemExit:
+            raise
+        except BaseException:
+            self._end_trial(views, view, None)
+            raise
+        self._end_trial(views, view, reached)
+        return reached
+
+    def apply(self, views: ViewStore, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:
+        """Hand rows over, but for those of parked sessions; park the sessions of those that cannot be applied."""
+        for row in rows:
+            if row[3].startswith(DELETED):
+                views.release(connection, view.name, row[1])
+        parked = {parked.stream for parked in views.parked(connection, view.name)}
+        rows = [row for row in rows if row[1] not in parked]
+        if self._attempt(views, view, connection, rows) is None:
+            return
+        for row in rows:
+            if row[1] not in parked:
+                error = self._attempt(views, view, connection, (row,))
+                if error is not None:
+                    parked.add(row[1])
+                    self._park(views, view, connection, row, f"{type(error).__name__}: {error}")
+
+    def retry(self, views: ViewStore, view: Applied, connection: Any, parked: Parked, upto: int) -> bool:
+        """Apply what a parked session missed; return whether it went through. Otherwise it is parked as it was."""
+        rows = self.recorder.select_stream(parked.stream, after=parked.version - 1)
+        waiting = [(row[0], parked.stream, *row[1:]) for row in rows if row[0] <= upto]
+        error = self._attempt(views, view, connection, waiting)
+        if error is None:
+            views.release(connection, parked.view, parked.stream)
+            return True
+        again = parked._replace(attempts=parked.attempts + 1, error=f"{type(error).__name__}: {error}")
+        views.park(connection, again._replace(parked_at=self._clock()))
+        return False
+
+    def _page(
+        self, views: ViewStore, view: Applied, connection: Any, at: Checkpoint, limit: int, upto: int | None
+    ) -> Checkpoint:
+        trial = None if isinstance(view, RowProjection) else views.trial(view.name)
+        alone = trial is not None and trial.last > at.position
+        rows = self.recorder.select_log(after=at.position, upto=upto, limit=1 if alone else limit)
+        if not rows:
+            return at
+        first, last = rows[0][0], rows[-1][0]
+        if trial is not None and alone and trial.position == first and trial.count > DEATHS:
+            self._park(views, view, connection, rows[0], f"{trial.count} processes ended while they applied it")
+        else:
+            if not isinstance(view, RowProjection):
+                count = trial.count + 1 if trial is not None and trial.position == first else 1
+                views.begin_trial(view.name, Trial(first, trial.last if trial is not None and alone else last, count))
+            self.apply(views, view, connection, rows)
+        reached = at._replace(position=last, mark=mark(rows[-1]))
+        views.record(connection, reached)
+        return reached
+
+    def _end_trial(self, views: ViewStore, view: Applied, reached: Checkpoint | None) -> None:
+        """End the trial, unless what was tried one by one is not through yet."""
+        if not isinstance(view, RowProjection):
+            trial = views.trial(view.name)
+            if trial is not None and (reached is None or reached.position >= trial.last):
+                views.end_trial(view.name)
+
+    def _attempt(self, views: ViewStore, view: Applied, connection: Any, rows: Sequence[LogRow]) -> Exception | None:
+        """Hand rows over; where that raises, undo it and return the error."""
+        try:
+            with views.attempt(connection):
+                self._hand_over(view, connection, rows)
+        except Exception as error:
+            if views.is_failure(error):
+                raise
+            return error
+        return None
+
+    def _hand_over(self, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:
+        for row in rows:
+            if row[3].startswith(DELETED):
+                forget(view, connection, row[1])
+        if not rows:
+            return
+        if isinstance(view, RowProjection):
+            view.apply_rows(rows, self.codec, connection)
+        else:
+            view.apply([self.codec.recorded(row) for row in rows], connection)
+
+    def _park(self, views: ViewStore, view: Applied, connection: Any, row: LogRow, error: str) -> None:
+        position, stream, version, _, _ = row
+        views.park(connection, Parked(view.name, stream, version, position, error, 1, self._clock()))
+
+
+def forget(view: object, connection: Any, stream: str) -> bool:
+    """Have the view delete what it holds of a session; return whether it knows how to."""
+    forgetting = getattr(view, "forget", None)
+    if forgetting is None:
+        return False
+    tenant, _, session_id = stream.partition("/")
+    forgetting(tenant, session_id, connection)
+    return True
+
+
+def mark(row: LogRow) -> bytes:
+    """Return 16 bytes that tell this event from any other, erased or not."""
+    position, stream, version, topic, state = row
+    return row_seal(position, stream, version, topic, state[: state.find(b',"private":')])

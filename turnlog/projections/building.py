@@ -1,0 +1,104 @@
+"""Building a view anew: to take the place of the one that answers, or to check it against."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, TypeAlias
+
+from turnlog.domain.errors import StoreError
+from turnlog.domain.values import RebuildProgress
+from turnlog.projections.applying import Applied, Applier, forget, mark
+from turnlog.projections.brief import DELETED
+from turnlog.projections.view_store import Checkpoint, ViewStore
+
+Progress: TypeAlias = Callable[[RebuildProgress], object]
+PAGE = 5_000
+"""Events a transaction; nobody else writes where a view is built."""
+DIFFERENCES = 100
+"""So many are told of a view."""
+
+
+class Builder:
+    """Builds views from the log's beginning, beside those that answer."""
+
+    def __init__(self, applier: Applier) -> None:
+        self._applier = applier
+        self._recorder = applier.recorder
+
+    def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None) -> bool:
+        """Build a new generation and put it in the place of the old one; return False if somebody else is building.
+
+        What was built is kept when this is interrupted, and the next call goes on with it. Only the last step, the
+        tail and the swap, keeps writers out.
+        """
+        with views.workshop(view, keep=True) as workshop:
+            if workshop is None:
+                return False
+            if not self._is_of_this_log(workshop, view):
+                workshop.restart(view)
+            self._fill(workshop, view, self._recorder.position(), progress)
+            with views.write() as connection:
+                self._fill(workshop, view, None, None)
+                views.adopt(connection, workshop, view.name)
+        return True
+
+    def check(self, views: ViewStore, view: Applied) -> list[str]:
+        """Build the view anew and say where the stored rows are not the same."""
+        with views.workshop(view, keep=False) as workshop:
+            if workshop is None:
+                raise StoreError(f"view {view.name!r} cannot be checked: there is no place to build it")
+            with views.read() as connection:
+                at = views.checkpoints(connection).get(view.name)
+            self._fill(workshop, view, at.position if at else 0, None)
+            with views.read() as connection:
+                found = self._compare(views, view, connection, workshop)
+            if found:
+                # A session that was erased in between shows as a difference; with writers kept out there is no between.
+                with views.read() if views.read_only else views.write() as connection:
+                    found = self._compare(views, view, connection, workshop)
+        return found
+
+    def _fill(self, workshop: ViewStore, view: Applied, target: int | None, progress: Progress | None) -> None:
+        """Apply the log up to ``target``, or to its end."""
+        events = 0
+        with workshop.read() as connection:
+            at = workshop.checkpoints(connection)[view.name]
+        while target is None or at.position < target:
+            if progress is not None and target is not None:
+                progress(RebuildProgress(view=view.name, position=at.position, target=target, events=events))
+            reached = self._applier.advance(workshop, view, limit=PAGE, upto=target)
+            if reached is None or reached == at:
+                break
+            events += reached.position - at.position
+            at = reached
+        if progress is not None and target is not None:
+            progress(RebuildProgress(view=view.name, position=at.position, target=target, events=events))
+
+    def _is_of_this_log(self, workshop: ViewStore, view: Applied) -> bool:
+        with workshop.read() as connection:
+            at = workshop.checkpoints(connection).get(view.name)
+        return at is not None and at.revision == view.revision and self._marks(at)
+
+    def _marks(self, at: Checkpoint) -> bool:
+        """Return whether the event at a checkpoint is the one that was applied."""
+        rows = self._recorder.select_log(after=at.position - 1, upto=at.position, limit=1)
+        return at.position == 0 or (len(rows) == 1 and mark(rows[0]) == at.mark)
+
+    def _compare(self, views: ViewStore, view: Applied, connection: Any, workshop: ViewStore) -> list[str]:
+        at = views.checkpoints(connection).get(view.name)
+        if at is None or at.revision != view.revision:
+            return [f"view {view.name!r} is not there in revision {view.revision}: rebuild it"]
+        if not self._marks(at):
+            return [f"view {view.name!r} has applied another event at position {at.position} than the log has there"]
+        self._fill(workshop, view, at.position, None)
+        self._forget_deleted(workshop, view, at.position)
+        return list(islice(views.differences(connection, workshop, view.name), DIFFERENCES))
+
+    def _forget_deleted(self, workshop: ViewStore, view: Applied, after: int) -> None:
+        """Forget the sessions that were erased, here as there at once, by events the view has not come to."""
+        topics = [topic for topic in self._applier.codec.registry.newest if topic.startswith(DELETED)]
+        while rows := self._recorder.select_log(after=after, limit=PAGE, topics=topics):
+            with workshop.write() as connection:
+                for row in rows:
+                    workshop.release(connection, view.name, row[1])
+                    forget(view, connection, row[1])
+            after = rows[-1][0]

@@ -1,0 +1,621 @@
+"""Session: what an application holds during a conversation. A handle is cheap; several may exist for one session.
+
+In order: what a session is, messages, data, progress, life, the past. How it writes is in writing.py and decider.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack
+
+from msgspec.structs import replace
+
+from turnlog import inputs, past
+from turnlog.decider import Loaded
+from turnlog.domain import commands as c
+from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound
+from turnlog.domain.events import Json, MessageRemoved, ReplacementMessage
+from turnlog.domain.values import (
+    Diff,
+    Message,
+    Receipt,
+    RecordedEvent,
+    RouteVisit,
+    Run,
+    SessionState,
+    Step,
+    StepVisit,
+)
+from turnlog.inputs import WriteOptions
+from turnlog.projections import progress
+from turnlog.projections.history import TOPICS as HISTORY_TOPICS
+from turnlog.projections.history import Occurrence, everything, visible_back, visible_message, window
+from turnlog.writing import SessionWriter, Turn
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from turnlog.structures import DataModel
+
+Moment: TypeAlias = int | datetime
+"""A version, or an aware time."""
+_WHOLE = 2_000
+"""Events a page, where a whole history is read."""
+
+
+class Home(Protocol):
+    """What a session asks of the store it came from."""
+
+    def delete_session(self, writer: SessionWriter, options: WriteOptions) -> Receipt: ...
+
+    def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> "Session": ...
+
+    def reset_session(
+        self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions
+    ) -> "Session": ...
+
+
+class Session:
+    """One conversation. Make it with ``store.session(…)`` or ``store.get(…)``.
+
+    What its properties return is as of the handle's last read or write (``refresh()`` reads again) and is a copy.
+    Every write raises ``SessionGone`` on a deleted session, ``SessionClosed`` where the status forbids it,
+    ``InvalidInput`` for a bad value, ``ConcurrencyConflict`` where ``expected_version`` does not hold, and
+    ``StoreError`` where the storage fails; then nothing was written. A write that would change nothing writes no event
+    and returns the receipt of what is there. The keywords every write takes are those of ``WriteOptions``.
+    """
+
+    def __init__(
+        self, writer: SessionWriter, home: Home, *, created: bool = False, data_model: "DataModel | None" = None
+    ) -> None:
+        self._writer = writer
+        self._home = home
+        self._model = data_model
+        self.created = created
+        """Whether the call that gave this handle created the session."""
+
+    def __repr__(self) -> str:
+        state = self._writer.loaded.state
+        return f"<Session {state.id!r} {state.status} version={state.version}>"
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self._writer.loaded.state.id
+
+    @property
+    def user_id(self) -> str | None:
+        """The owner."""
+        return self._writer.current.user_id
+
+    @property
+    def agent(self) -> str | None:
+        """The agent's name, as given at the start."""
+        return self._writer.current.agent
+
+    @property
+    def version(self) -> int:
+        """The number of committed events."""
+        return self._writer.loaded.state.version
+
+    @property
+    def status(self) -> str:
+        """``active``, ``paused``, ``completed``, ``abandoned``, ``failed``, ``expired`` or ``archived``."""
+        return self._writer.current.status
+
+    @property
+    def state(self) -> SessionState:
+        """Everything but the messages; a copy."""
+        return deepcopy(self._writer.current)
+
+    @property
+    def data(self) -> dict[str, Json]:
+        """The collected data; a copy."""
+        return deepcopy(self._writer.current.data)
+
+    def data_as(self) -> "BaseModel":
+        """Return the data as the ``data_model`` given to ``store.session``.
+
+        Raises:
+            InvalidInput: no model was given, or required fields are missing.
+        """
+        return self._require_model().instance(self._writer.current.data)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The required fields of the ``data_model`` that are still lacking.
+
+        Raises:
+            InvalidInput: no model was given.
+        """
+        return self._require_model().missing(self._writer.current.data)
+
+    def refresh(self) -> "Session":
+        """Read what others wrote; return this handle.
+
+        Raises:
+            SessionGone: it was deleted.
+        """
+        self._newest()
+        return self
+
+    def turn(self, **options: Unpack[WriteOptions]) -> Turn:
+        """Commit everything said inside ``with session.turn():`` as one append, or not at all.
+
+        Inside, this handle's reads see what was said. If somebody else writes meanwhile, all of it is decided again.
+        Nested turns join; a turn belongs to one thread. The keywords hold for all inside; a ``command_id`` makes the
+        whole turn idempotent.
+        """
+        return self._writer.open_turn(options)
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def add_message(
+        self,
+        role: str,
+        content: Json,
+        *,
+        name: str | None = None,
+        tool_calls: Sequence[Mapping[str, Json]] | None = None,
+        tool_call_id: str | None = None,
+        message_id: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> Receipt:
+        """Add a message. A ``message_id`` that is given makes it idempotent, at any distance in the past.
+
+        ``role``: user, assistant, system, tool or developer. ``content``: text, a list of parts, or None.
+
+        Raises:
+            IdempotencyConflict: this ``message_id`` was used for another message.
+        """
+        command = c.AddMessage(
+            self._writer.decider.new_id() if message_id is None else inputs.identifier("message_id", message_id),
+            inputs.role("role", role),
+            inputs.content("content", content),
+            None if name is None else inputs.text("name", name),
+            None if tool_calls is None else _tool_calls(tool_calls),
+            None if tool_call_id is None else inputs.identifier("tool_call_id", tool_call_id),
+            None if metadata is None else inputs.json_object("metadata", metadata),
+        )
+        made = "message_id" if message_id is None else None
+        receipt = self._writer.say(command, options, message_id=message_id, made=made)
+        return replace(receipt, message_id=command.message_id)
+
+    def add_messages(
+        self, messages: Sequence[Mapping[str, Json] | Message], **options: Unpack[WriteOptions]
+    ) -> Receipt:
+        """Add several messages, all or none; each a dict with the fields of ``add_message``, or a ``Message``."""
+        given = _messages(messages)
+        with self.turn(**options) as turn:
+            for item in given:
+                said: WriteOptions = {} if item.occurred_at is None else {"occurred_at": item.occurred_at}
+                self.add_message(
+                    item.role,
+                    item.content,
+                    name=item.name,
+                    tool_calls=item.tool_calls,
+                    tool_call_id=item.tool_call_id,
+                    message_id=item.message_id or None,
+                    metadata=item.metadata,
+                    **said,
+                )
+        return turn.receipt if self._writer.turn is None else Receipt(session_id=self.id)
+
+    def message(self, message_id: str) -> Message | None:
+        """Return the visible message with this id, or None."""
+        return visible_message(visible_back(self._back()), inputs.identifier("message_id", message_id))
+
+    def history(
+        self,
+        *,
+        last: int | None = None,
+        before: str | None = None,
+        at: Moment | None = None,
+        max_tokens: int | None = None,
+        count: Callable[[Message], int] | None = None,
+        include_removed: bool = False,
+        exact: bool = False,
+    ) -> list[Message]:
+        """Return the visible messages, oldest first; always reads the store.
+
+        ``last``: only the newest n, reaching back to the call where they would begin with a tool's result
+        (``exact=True``: just n). ``max_tokens`` with ``count`` (message → tokens): as many of the newest as fit, a
+        window that would begin with a tool's result begins later. ``before``: those older than this message.
+        ``at``: as it was at a version or an aware time. ``include_removed``: everything ever said.
+
+        Raises:
+            InvalidInput: ``before`` names no such message, ``at`` no version.
+        """
+        _check_window(last, max_tokens, count)
+        few = None if include_removed or before is not None else last
+        events = self._back(at, first_page=_WHOLE if few is None else few)
+        if include_removed:
+            messages = reversed(everything(reversed(list(events))))
+        else:
+            messages = visible_back(events)
+        if before is not None:
+            messages = _before(messages, inputs.identifier("before", before))
+        return window(messages, last=last, max_tokens=max_tokens, count=count, exact=exact)
+
+    def edit_message(self, message_id: str, content: Json, **options: Unpack[WriteOptions]) -> Receipt:
+        """Give a visible message another content; the original stays in the log."""
+        command = c.EditMessage(inputs.identifier("message_id", message_id), inputs.content("content", content))
+        return self._writer.say(command, options)
+
+    def remove_message(self, message_id: str, **options: Unpack[WriteOptions]) -> Receipt:
+        """Take a visible message out of the history; it stays in the log."""
+        return self._writer.say(c.RemoveMessage(inputs.identifier("message_id", message_id)), options)
+
+    def pop_message(self, **options: Unpack[WriteOptions]) -> Message | None:
+        """Take the last visible message out of the history and return it, or None if there is none."""
+        if self._writer.turn is not None:
+            last = next(visible_back(self._back(first_page=8)), None)
+            self._writer.say(c.PopMessage(), options)
+            return last
+        receipt = self._writer.say(c.PopMessage(), options)
+        if not receipt.event_ids or receipt.version is None:
+            return None
+        removal = next(past.events(self._writer.decider, self.id, receipt.version - 1, receipt.version)).event
+        before = visible_back(self._back(receipt.version - 1, first_page=8))
+        return visible_message(before, removal.message_id) if isinstance(removal, MessageRemoved) else None
+
+    def clear_history(self, **options: Unpack[WriteOptions]) -> Receipt:
+        """Make the history empty; the messages stay in the log."""
+        return self._writer.say(c.ClearHistory(), options)
+
+    def set_history(self, messages: Sequence[Mapping[str, Json] | Message], **options: Unpack[WriteOptions]) -> Receipt:
+        """Replace the visible history by these messages (dicts or ``Message``)."""
+        given = _messages(messages)
+        new_id = self._writer.decider.new_id
+        made = tuple(item if item.message_id else replace(item, message_id=new_id()) for item in given)
+        return self._writer.say(c.SetHistory(made), options, bare=c.SetHistory(given))
+
+    def compact_history(self, summary: Json, keep_last: int, **options: Unpack[WriteOptions]) -> Receipt:
+        """Let one system message, ``summary``, stand for all but the newest ``keep_last`` messages.
+
+        Keeps more where it would otherwise part a tool's result from its call. The originals stay in the log.
+        """
+        content = inputs.content("summary", summary)
+        keep = inputs.number("keep_last", keep_last, least=0)
+        command = c.CompactHistory(self._writer.decider.new_id(), content, keep)
+        receipt = self._writer.say(command, options, made="message_id")
+        return replace(receipt, message_id=command.message_id) if receipt.event_ids else receipt
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    def collect(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> Receipt:
+        """Merge values into the data, key by key (nested values are replaced).
+
+        The keywords of a write (``actor``, ``command_id``, …) are not data here; a key of such a name is given in
+        ``values``. With a ``data_model`` every field is checked on its own.
+        """
+        options = _take_options(more)
+        given = {**inputs.mapping("values", {} if values is None else values), **more}
+        if self._model is not None:
+            given = self._model.values("values", given)
+        return self._writer.say(c.Collect(inputs.json_object("values", given)), options)
+
+    def discard(self, *keys: str, **options: Unpack[WriteOptions]) -> Receipt:
+        """Remove keys from the data, also from ``data_by_route``; missing ones are no error."""
+        return self._writer.say(c.Discard(inputs.keys("keys", keys)), options)
+
+    def clear_data(self, **options: Unpack[WriteOptions]) -> Receipt:
+        """Remove all data."""
+        return self._writer.say(c.ClearData(), options)
+
+    def set_context(
+        self, values: Mapping[str, Json] | None = None, *, unset: Sequence[str] = (), **options: Unpack[WriteOptions]
+    ) -> Receipt:
+        """Set keys of the context; a key set to null stays null, ``unset`` removes."""
+        command = c.SetContext(inputs.json_object("values", values or {}), inputs.keys("unset", unset))
+        return self._writer.say(command, options)
+
+    def set_metadata(
+        self, values: Mapping[str, Json] | None = None, *, unset: Sequence[str] = (), **options: Unpack[WriteOptions]
+    ) -> Receipt:
+        """Set keys of the metadata; a key set to null stays null, ``unset`` removes."""
+        command = c.SetMetadata(inputs.json_object("values", values or {}), inputs.keys("unset", unset))
+        return self._writer.say(command, options)
+
+    # --- progress -----------------------------------------------------------------------------------------------------
+
+    def enter_route(
+        self, route: str, *, title: str | None = None, reason: str | None = None, **options: Unpack[WriteOptions]
+    ) -> Receipt:
+        """Enter a route: ends the visit before it, clears the step."""
+        return self._writer.say(
+            c.EnterRoute(_id("route", route), _text("title", title), _text("reason", reason)), options
+        )
+
+    def exit_route(self, *, completed: bool = False, **options: Unpack[WriteOptions]) -> Receipt:
+        """Leave the current route."""
+        return self._writer.say(c.ExitRoute(inputs.flag("completed", completed)), options)
+
+    def enter_step(self, step: str, *, description: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Enter a step."""
+        return self._writer.say(c.EnterStep(_id("step", step), _text("description", description)), options)
+
+    def plan_transition(
+        self, route: str, *, condition: str | None = None, reason: str | None = None, **options: Unpack[WriteOptions]
+    ) -> Receipt:
+        """Note the route to go to next; entering it takes the note away."""
+        command = c.PlanTransition(_id("route", route), _text("condition", condition), _text("reason", reason))
+        return self._writer.say(command, options)
+
+    def cancel_transition(self, **options: Unpack[WriteOptions]) -> Receipt:
+        """Drop the planned transition."""
+        return self._writer.say(c.CancelTransition(), options)
+
+    def call_tool(
+        self, name: str, arguments: Json, *, call_id: str | None = None, **options: Unpack[WriteOptions]
+    ) -> Receipt:
+        """Note that a tool is called; the receipt has the ``call_id``, which is no idempotency key."""
+        made = call_id is None
+        id_ = self._writer.decider.new_id() if call_id is None else _id("call_id", call_id)
+        command = c.CallTool(id_, inputs.text("name", name), inputs.json_value("arguments", arguments))
+        return replace(self._writer.say(command, options, made="call_id" if made else None), call_id=id_)
+
+    def return_tool(
+        self,
+        call_id: str,
+        content: Json,
+        *,
+        name: str | None = None,
+        error: str | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> Receipt:
+        """Note what a tool returned: it belongs to the latest earlier call with this id.
+
+        Raises:
+            InvalidInput: there is no such call.
+        """
+        command = c.ReturnTool(
+            _id("call_id", call_id), inputs.json_value("content", content), _text("name", name), _text("error", error)
+        )
+        return replace(self._writer.say(command, options), call_id=call_id)
+
+    def start_run(self, run_id: str | None = None, **details: Any) -> Receipt:
+        """Note that a run of the agent starts; the receipt has the ``run_id``. ``details`` are any JSON.
+
+        The keywords of a write (``actor``, ``command_id``, …) are not details.
+
+        Raises:
+            RuleViolation: this run was already started with other details.
+        """
+        options = _take_options(details)
+        id_ = self._writer.decider.new_id() if run_id is None else _id("run_id", run_id)
+        command = c.StartRun(id_, inputs.json_object("details", details))
+        receipt = self._writer.say(command, options, made="run_id" if run_id is None else None)
+        return replace(receipt, run_id=id_)
+
+    def finish_run(
+        self,
+        run_id: str,
+        *,
+        status: str,
+        result: Json = None,
+        error: str | None = None,
+        usage: Mapping[str, Json] | None = None,
+        **options: Unpack[WriteOptions],
+    ) -> Receipt:
+        """Note how a run ended: ``completed``, ``failed``, ``interrupted`` or ``cancelled``.
+
+        Raises:
+            InvalidInput: there is no such run.
+            RuleViolation: it has already ended otherwise.
+        """
+        command = c.FinishRun(
+            _id("run_id", run_id),
+            inputs.run_status("status", status),
+            inputs.json_value("result", result),
+            _text("error", error),
+            None if usage is None else inputs.json_object("usage", usage),
+        )
+        return replace(self._writer.say(command, options), run_id=run_id)
+
+    def routes(self, *, at: Moment | None = None) -> list[RouteVisit]:
+        """Return every visit to a route, oldest first."""
+        return progress.routes(self._forth(progress.ROUTE_TOPICS, at))
+
+    def steps(self, *, at: Moment | None = None) -> list[StepVisit]:
+        """Return every stay on a step, oldest first."""
+        return progress.steps(self._forth(progress.STEP_TOPICS, at))
+
+    def runs(self, *, at: Moment | None = None) -> list[Run]:
+        """Return every run, oldest first."""
+        return progress.runs(self._forth(progress.RUN_TOPICS, at))
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def set_status(self, status: str, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Set the status; ``"active"`` is ``reopen``."""
+        return self._writer.say(c.SetStatus(inputs.status("status", status), _text("reason", reason)), options)
+
+    def pause(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Pause; the next message makes the session active again."""
+        return self.set_status("paused", reason=reason, **options)
+
+    def complete(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Close as completed."""
+        return self.set_status("completed", reason=reason, **options)
+
+    def abandon(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Close as abandoned."""
+        return self.set_status("abandoned", reason=reason, **options)
+
+    def fail(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Close as failed."""
+        return self.set_status("failed", reason=reason, **options)
+
+    def expire(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Close as expired."""
+        return self.set_status("expired", reason=reason, **options)
+
+    def archive(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Put away, reversibly."""
+        return self.set_status("archived", reason=reason, **options)
+
+    def reopen(self, *, reason: str | None = None, **options: Unpack[WriteOptions]) -> Receipt:
+        """Make a closed or paused session active."""
+        return self.set_status("active", reason=reason, **options)
+
+    def assign_owner(self, user_id: str, **options: Unpack[WriteOptions]) -> Receipt:
+        """Give the session to a user."""
+        return self._writer.say(c.AssignOwner(_id("user_id", user_id)), options)
+
+    def delete(self, **options: Unpack[WriteOptions]) -> Receipt:
+        """Delete for ever: one transaction writes the tombstone and destroys every event's content.
+
+        ``receipt.erasure`` says what may still physically hold bytes; ``store.scrub()`` finishes.
+        """
+        self._require_no_turn("delete")
+        return self._home.delete_session(self._writer, inputs.options(options))
+
+    def reset(self, *, preserve_history: bool = False, **options: Unpack[WriteOptions]) -> "Session":
+        """Archive this session and return a new one that continues it, with its owner (and, if wanted, its messages)."""
+        self._require_no_turn("reset")
+        preserved = self.history() if inputs.flag("preserve_history", preserve_history) else []
+        return self._home.reset_session(self._writer, preserved, inputs.options(options))
+
+    def fork(self, session_id: str | None = None, *, at: Moment | None = None) -> "Session":
+        """Return a new active session that holds copies of this one's events, all or those up to ``at``.
+
+        Message ids and the times things occurred stay; erasing either leaves the other.
+
+        Raises:
+            InvalidInput: there is no such version, or ``session_id`` is taken.
+        """
+        self._require_no_turn("fork")
+        newest = self._newest().state.version
+        version = newest if at is None else self._version(at, newest)
+        if version == 0:
+            raise InvalidInput("at", "expected a version of at least 1")
+        return self._home.fork_session(
+            self._writer, inputs.optional(inputs.identifier, "session_id", session_id), version
+        )
+
+    # --- the past -----------------------------------------------------------------------------------------------------
+
+    def at(self, version: int | None = None, time: datetime | None = None) -> SessionState:
+        """Return the state as it was right after a version, or at a time (the session's own, ``recorded_at``).
+
+        Raises:
+            InvalidInput: neither or both are given, or there is no such version.
+        """
+        if (version is None) == (time is None):
+            raise InvalidInput("version", "expected either a version or a time")
+        newest = self._newest().state.version
+        moment = version if version is not None else inputs.when("time", time)
+        decider = self._writer.decider
+        return decider.at_version(self.id, past.version_at(decider, self.id, moment, newest, "version"))
+
+    def events(self, after: int = 0, last: int | None = None) -> Iterator[RecordedEvent]:
+        """Iterate the recorded events, oldest first: those after a version, or of these only the last n."""
+        inputs.number("after", after, least=0)
+        newest = self._newest().state.version
+        if last is not None:
+            after = max(after, newest - inputs.number("last", last, least=1))
+        return past.events(self._writer.decider, self.id, after, newest)
+
+    def replay(self) -> Iterator[Step]:
+        """Iterate every event with the state before and after it."""
+        return past.replay(self._writer.decider, self.id, self._newest().state.version)
+
+    def diff(self, from_version: int, to_version: int) -> Diff:
+        """Return what changed in the state between two versions."""
+        newest = self._newest().state.version
+        decider = self._writer.decider
+        versions = (("from_version", from_version), ("to_version", to_version))
+        before, after = (
+            past.version_at(decider, self.id, inputs.number(f, v, least=0), newest, f) for f, v in versions
+        )
+        return past.compare(decider.at_version(self.id, before), decider.at_version(self.id, after))
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _newest(self) -> Loaded:
+        writer = self._writer
+        newest = writer.decider.load(self.id, writer.loaded)
+        if newest.state.deleted:
+            raise SessionGone(f"session {self.id!r} was deleted")
+        if newest.state.version == 0:
+            raise SessionNotFound(self.id)
+        writer.loaded = newest
+        return newest
+
+    def _version(self, moment: Moment, newest: int) -> int:
+        return past.version_at(self._writer.decider, self.id, moment, newest)
+
+    def _back(self, at: Moment | None = None, *, first_page: int = 64) -> Iterator[Occurrence]:
+        """Iterate the events that make the history, newest first."""
+        decider = self._writer.decider
+        version, pending = self._upto(at)
+        return decider.back(
+            decider.recorder, decider.stream(self.id), version, pending, HISTORY_TOPICS, first_page=first_page
+        )
+
+    def _forth(self, topics: frozenset[str], at: Moment | None) -> list[Occurrence]:
+        """Return the events of these topics, oldest first."""
+        decider = self._writer.decider
+        version, pending = self._upto(at)
+        stream = decider.stream(self.id)
+        return list(decider.back(decider.recorder, stream, version, pending, topics, first_page=_WHOLE))[::-1]
+
+    def _upto(self, at: Moment | None) -> tuple[int, Sequence[Occurrence]]:
+        if at is None and self._writer.turn is not None:
+            return self.version, self._writer.pending
+        newest = self._newest().state.version
+        return (newest if at is None else self._version(at, newest)), ()
+
+    def _require_model(self) -> "DataModel":
+        if self._model is None:
+            raise InvalidInput("data_model", "expected one to be given to store.session(…, data_model=…)")
+        return self._model
+
+    def _require_no_turn(self, what: str) -> None:
+        if self._writer.turn is not None:
+            raise InvalidInput("turn", f"{what} is an append of its own; end the turn first")
+
+
+def _id(field: str, value: object) -> str:
+    return inputs.identifier(field, value)
+
+
+def _text(field: str, value: str | None) -> str | None:
+    return None if value is None else inputs.text(field, value)
+
+
+def _take_options(given: dict[str, Any]) -> WriteOptions:
+    """Take the keywords of a write out of ``given``."""
+    return inputs.options({name: given.pop(name) for name in inputs.OPTIONS & given.keys()})
+
+
+def _tool_calls(value: object) -> list[dict[str, Json]]:
+    from turnlog import structures
+
+    return structures.tool_calls("tool_calls", list(value) if isinstance(value, tuple) else value)
+
+
+def _messages(value: object) -> tuple[ReplacementMessage, ...]:
+    from turnlog import structures
+
+    return structures.messages("messages", value, str)
+
+
+def _check_window(last: object, max_tokens: object, count: object) -> None:
+    if last is not None:
+        inputs.number("last", last, least=0)
+    if max_tokens is not None:
+        inputs.number("max_tokens", max_tokens, least=0)
+        if not callable(count):
+            raise InvalidInput("count", "expected a callable that counts a message's tokens, with max_tokens")
+
+
+def _before(messages: Iterator[Message], message_id: str) -> Iterator[Message]:
+    for message in messages:
+        if message.message_id == message_id:
+            return messages
+    raise InvalidInput("before", f"no visible message {message_id!r} in this session")

@@ -1,0 +1,594 @@
+"""ConversationStore: open, find, query, follow, rebuild, verify, erase. Start with ``open``."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid5
+
+import msgspec
+from msgspec.structs import replace
+
+from turnlog import ids, inputs
+from turnlog.adapters.connect import connect
+from turnlog.decider import Decider, Loaded, Said
+from turnlog.domain import commands as c
+from turnlog.domain import events as e
+from turnlog.domain.commands import fingerprint
+from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound, StoreError
+from turnlog.domain.events import Json
+from turnlog.domain.mapper import Codec
+from turnlog.domain.recorder import Batch, Recorder
+from turnlog.domain.values import (
+    Erasure,
+    ErasureReport,
+    Head,
+    Message,
+    Page,
+    RebuildProgress,
+    Receipt,
+    RecordedEvent,
+    SessionSummary,
+    Stats,
+    UserSummary,
+    VerificationReport,
+)
+from turnlog.erasure import erase
+from turnlog.forking import fork_batch
+from turnlog.index import Index
+from turnlog.inputs import WriteOptions
+from turnlog.projections.engine import Engine
+from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.session_index import SessionFilter, SessionIndex
+from turnlog.projections.view_store import Projection
+from turnlog.proof import Heads, Prover
+from turnlog.session import Session
+from turnlog.subscription import Owners, Subscription, topics_of
+from turnlog.writing import SessionWriter, told
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from turnlog.structures import DataModel
+
+CATCH_UP_EVERY = 256
+"""Own appends after which a writer brings the views up to date, so that no query finds a huge backlog."""
+MAX_EVENT_BYTES = 32 * 1024 * 1024
+_PAGE = 1_000
+_log = logging.getLogger("turnlog")
+
+
+def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
+    url: str,
+    *,
+    tenant: str = "default",
+    durability: str = "full",
+    engine: object = None,
+    clock: Callable[[], datetime] = ids.utc_now,
+    new_id: Callable[[], str] = ids.new_id,
+    **options: Any,
+) -> "ConversationStore":
+    """Open a conversation store, creating it if it is not there.
+
+    Args:
+        url: ``memory://`` or ``sqlite:///path`` (four slashes for an absolute path).
+        tenant: everything read and written belongs to it; no slash.
+        durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
+        engine: a connection pool of the application's (server databases only).
+        clock: gives the time, aware; for tests.
+        new_id: gives ids; for tests.
+        options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
+            waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False), ``names`` (a dict that renames
+            tables and view columns).
+
+    Raises:
+        InvalidInput: an argument is not understood.
+        StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
+    """
+    tenant = inputs.tenant(tenant)
+    query_timeout_s = options.pop("query_timeout_s", 10.0)
+    max_event_bytes = inputs.number("max_event_bytes", options.pop("max_event_bytes", MAX_EVENT_BYTES), least=1024)
+    backend = connect(url, durability=durability, engine=engine, options=options)
+    if options:
+        backend.recorder.close()
+        raise InvalidInput(next(iter(options)), "is not an option of this store")
+    codec = Codec()
+    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes)
+    views = Engine(backend.recorder, backend.views, codec)
+    try:
+        for projection in (SessionIndex(), MessageIndex()):
+            views.add(projection)
+    except BaseException:
+        backend.recorder.close()
+        raise
+    index = Index(decider, views, backend.views, query_timeout_s)
+    return ConversationStore(_Parts(backend.recorder, backend.views, codec, decider, views, index, _Shared()))
+
+
+class _Shared:
+    """What all views of one store share: who is told of commits, and whether it is closed."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[Receipt], object]] = []
+        self.closed = threading.Event()
+        self.appends = 0
+
+
+class _Parts(msgspec.Struct, frozen=True):
+    recorder: Recorder
+    views: Any
+    codec: Codec
+    decider: Decider
+    engine: Engine
+    index: Index
+    shared: _Shared
+
+
+class ConversationStore:
+    """All sessions of one tenant. Made by ``turnlog.open``; a context manager; safe to share between threads.
+
+    Every method raises ``StoreError`` where the storage fails.
+    """
+
+    def __init__(self, parts: _Parts, user_id: str | None = None) -> None:
+        self._parts = parts
+        self._user = user_id
+        self._recorder, self._codec, self._decider = parts.recorder, parts.codec, parts.decider
+        self._engine, self._index = parts.engine, parts.index
+        self._prover = Prover(parts.recorder, parts.codec, parts.decider.tenant)
+
+    def __enter__(self) -> "ConversationStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ConversationStore tenant={self.tenant!r}{f' user_id={self._user!r}' if self._user else ''}>"
+
+    @property
+    def tenant(self) -> str:
+        """The tenant whose sessions these are."""
+        return self._decider.tenant
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    def session(
+        self,
+        session_id: str | None = None,
+        *,
+        user_id: str | None = None,
+        agent: str | None = None,
+        data: Mapping[str, Json] | None = None,
+        context: Mapping[str, Json] | None = None,
+        metadata: Mapping[str, Json] | None = None,
+        history: Sequence[Mapping[str, Json] | Message] | None = None,
+        data_model: "type[BaseModel] | None" = None,
+    ) -> Session:
+        """Get a session, or create it; of several callers at once one creates and the others get. No id: a new one.
+
+        The initial values are ignored where the session exists, but for ``user_id``: an ownerless session is assigned
+        to the first who names himself. ``data_model``: a pydantic class that checks the data.
+
+        Raises:
+            NotOwner: it belongs to another user. SessionGone: it was deleted.
+        """
+        from_id = inputs.optional(inputs.identifier, "session_id", session_id)
+        owner = self._owner(inputs.optional(inputs.identifier, "user_id", user_id))
+        model = _model(data_model)
+        given = inputs.json_object("data", data or {})
+        command = c.StartSession(
+            user_id=owner,
+            agent=inputs.optional(inputs.identifier, "agent", agent),
+            data=given if model is None else model.values("data", given),
+            context=inputs.json_object("context", context or {}),
+            metadata=inputs.json_object("metadata", metadata or {}),
+            messages=self._first_messages(history),
+        )
+        if from_id is None:
+            loaded = self._decider.nothing(self._decider.new_id())
+        else:
+            loaded = self._decider.load(from_id)
+            self._require_visible(loaded, or_free=True)
+        plan, receipt = self._decider.write(loaded, (Said(command, command),))
+        if plan.writes:
+            self._committed(receipt)
+        return self._handle(plan.loaded, created=plan.batch.rows[:1] != [] and plan.batch.rows[0][0] == 1, model=model)
+
+    def get(self, session_id: str, *, data_model: "type[BaseModel] | None" = None) -> Session:
+        """Return a session that exists.
+
+        Raises:
+            SessionNotFound, SessionGone: it does not, or not any more.
+        """
+        loaded = self._decider.load(inputs.identifier("session_id", session_id))
+        self._require_visible(loaded)
+        if loaded.state.deleted:
+            raise SessionGone(f"session {session_id!r} was deleted")
+        return self._handle(loaded, model=_model(data_model))
+
+    def exists(self, session_id: str) -> bool:
+        """Return whether there is such a session, not deleted."""
+        state = self._decider.load(inputs.identifier("session_id", session_id)).state
+        return state.version > 0 and not state.deleted and self._user in (None, state.user_id)
+
+    def active_session(self, user_id: str | None = None) -> Session | None:
+        """Return the user's active session that was created last, if there is one."""
+        owner = self._owner(inputs.optional(inputs.identifier, "user_id", user_id))
+        if owner is None:
+            raise InvalidInput("user_id", "expected the id of a user")
+        found = self._index.active(owner)
+        return None if found is None else self.get(found)
+
+    def for_user(self, user_id: str) -> "ConversationStore":
+        """Return this store as that user sees it: only his sessions, others do not exist."""
+        return ConversationStore(self._parts, self._owner(inputs.identifier("user_id", user_id)))
+
+    # --- queries ------------------------------------------------------------------------------------------------------
+
+    def sessions(
+        self,
+        *,
+        user_id: str | None = None,
+        agent: str | None = None,
+        status: str | None = None,
+        route: str | None = None,
+        older_than: datetime | None = None,
+        newer_than: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        consistency: str = "strong",
+    ) -> Page[SessionSummary]:
+        """Return a page of sessions, newest update first (by position in the log, never by a clock).
+
+        ``older_than`` and ``newer_than`` compare ``updated_at``. ``consistency="eventual"``: as the view stands.
+        """
+        where = SessionFilter(
+            tenant=self.tenant,
+            user_id=self._owner(inputs.optional(inputs.identifier, "user_id", user_id)),
+            agent=inputs.optional(inputs.identifier, "agent", agent),
+            status=inputs.optional(inputs.status, "status", status),
+            route=inputs.optional(inputs.identifier, "route", route),
+            older_than=inputs.optional(inputs.when, "older_than", older_than),
+            newer_than=inputs.optional(inputs.when, "newer_than", newer_than),
+        )
+        return self._index.sessions(where, inputs.limit(limit), cursor, consistency)
+
+    def messages(
+        self, *, user_id: str | None = None, limit: int = 50, cursor: str | None = None, consistency: str = "strong"
+    ) -> Page[Message]:
+        """Return a page of a user's visible messages over all his sessions, newest first."""
+        owner = self._owner(inputs.optional(inputs.identifier, "user_id", user_id))
+        if owner is None:
+            raise InvalidInput("user_id", "expected the id of a user")
+        return self._index.messages(owner, inputs.limit(limit), cursor, consistency)
+
+    def users(self, *, limit: int = 50, cursor: str | None = None) -> Page[UserSummary]:
+        """Return a page of the users who own sessions, in order of their ids."""
+        self._require_all("users")
+        return self._index.users(inputs.limit(limit), cursor)
+
+    def stats(self) -> Stats:
+        """Return counts over this tenant."""
+        self._require_all("stats")
+        self._index.level("session_index")
+        counts = self._parts.views.counts(self.tenant)
+        return Stats(
+            sessions=counts.sessions,
+            events=counts.events,
+            messages=counts.messages,
+            users=counts.users,
+            position=self._recorder.position(),
+            size_bytes=self._recorder.size_bytes(),
+            durability=self._recorder.durability,
+            statuses=counts.statuses,
+            views=self._engine.status(),
+        )
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """The position of the log's newest event; 0 if there is none."""
+        return self._recorder.position()
+
+    def events(
+        self, *, after: int = 0, types: Sequence[str | type] | None = None, limit: int | None = None
+    ) -> Iterator[RecordedEvent]:
+        """Iterate recorded events in position order, those above ``after``.
+
+        ``types``: event classes of ``turnlog.events``, or their names.
+        """
+        inputs.number("after", after, least=0)
+        if limit is not None:
+            inputs.number("limit", limit, least=0)
+        return self._events(after, topics_of(types, self._codec.registry), limit, self._recorder.position())
+
+    def subscribe(self, *, after: int | None = None, types: Sequence[str | type] | None = None) -> Subscription:
+        """Iterate events above ``after`` (none: from now on), then new ones as they come, until it is closed.
+
+        Works within and across processes; ends when the subscription or the store is closed. A slow consumer costs no
+        memory. To resume, pass the position of the last event that was dealt with.
+        """
+        start = self._recorder.position() if after is None else inputs.number("after", after, least=0)
+        topics = topics_of(types, self._codec.registry)
+        read = lambda position, upto: self._events(position, topics, None, upto)  # noqa: E731 - it is passed on
+        return Subscription(self._recorder, read, start, self._parts.shared.closed)
+
+    def _events(self, after: int, topics: Sequence[str], limit: int | None, upto: int) -> Iterator[RecordedEvent]:
+        owners = Owners(self._decider, self._user)
+        left = limit
+        while left is None or left > 0:
+            rows = self._recorder.select_log(
+                after=after, upto=upto, limit=_PAGE, topics=topics, prefix=f"{self.tenant}/"
+            )
+            for row in rows:
+                if left == 0:
+                    return
+                if owners.sees(row[1]):
+                    yield self._codec.recorded(row)
+                    left = None if left is None else left - 1
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
+
+    # --- views --------------------------------------------------------------------------------------------------------
+
+    def add_projection(self, projection: Projection) -> None:
+        """Keep an application's own read model up to date: an object with ``name``, ``revision``,
+        ``create(connection)`` and ``apply(events, connection)``.
+
+        A revision other than the stored one rebuilds it. It is caught up by ``catch_up`` and by writers.
+        """
+        self._engine.add(projection)
+
+    def catch_up(self) -> None:
+        """Bring every view up to the log's head."""
+        self._index.level(*(view.name for view in self._engine.status()))
+
+    def rebuild(self, view: str | None = None, progress: Callable[[RebuildProgress], object] | None = None) -> None:
+        """Build a view (or all) anew from the log beside the one that answers, then swap in one transaction.
+
+        Interrupted, it goes on where it was when called again. ``progress`` is told after every page; what it raises
+        interrupts.
+
+        Raises:
+            InvalidInput: there is no such view. StoreError: somebody else is rebuilding it.
+        """
+        self._engine.rebuild(view, progress)
+
+    # --- proof --------------------------------------------------------------------------------------------------------
+
+    def heads(self) -> Iterator[Head]:
+        """Iterate the last version and hash of every session: anchors to keep elsewhere, for ``verify(heads=…)``."""
+        self._require_all("heads")
+        return self._prover.heads()
+
+    def verify(self, session_id: str | None = None, heads: Heads | None = None) -> VerificationReport:
+        """Check every hash, every chain, every turn, the keys and the views; or one session's.
+
+        Finds any changed, missing, reordered or inserted event inside a stream. A tail cut off, a whole stream gone, an
+        old backup or a log recomputed from some event on are found against ``heads`` kept elsewhere (a file of
+        ``turnlog heads``, or ``Head`` values).
+        """
+        self._require_all("verify")
+        session_id = inputs.optional(inputs.identifier, "session_id", session_id)
+        others: list[str] = []
+        if session_id is None:
+            others += self._recorder.check()
+            for name in ("session_index", "message_index"):
+                others += self._engine.check(name)
+        return self._prover.verify(session_id, heads, others)
+
+    # --- erasure ------------------------------------------------------------------------------------------------------
+
+    def erase_user(self, user_id: str) -> ErasureReport:
+        """Delete every session of a user, forks too, and destroy their content, in one transaction."""
+        owner = self._owner(inputs.identifier("user_id", user_id))
+        assert owner is not None
+        sessions = events = forks = 0
+        while found := self._sessions_of(owner):
+            forks += sum(loaded.state.forked_from is not None for loaded in found)
+            plans = erase(self._decider, found)
+            sessions += len(plans)
+            events += sum(plan.loaded.state.version for plan in plans)
+        return ErasureReport(sessions=sessions, events=events, forks=forks, pending=self._pending() if sessions else ())
+
+    def scrub(self, *, vacuum: bool = True) -> Erasure:
+        """Destroy erased bytes that physically linger, and name what could not be reached.
+
+        ``vacuum=False`` does not rewrite the database file: quicker, but its pages keep copies that SQLite made when
+        it moved rows. Backups are out of reach and yours to deal with.
+        """
+        pending = [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
+        pending += self._recorder.scrub(vacuum=inputs.flag("vacuum", vacuum))
+        return Erasure(complete=not pending, pending=tuple(pending))
+
+    def _sessions_of(self, user_id: str) -> list[Loaded]:
+        self._index.level("session_index")
+        where = SessionFilter(tenant=self.tenant, user_id=user_id)
+        rows = self._parts.views.select_sessions(where, before=None, limit=_PAGE)
+        loaded = (self._decider.load(row.summary.session_id) for row in rows)
+        return [one for one in loaded if not one.state.deleted and one.state.user_id == user_id]
+
+    def _pending(self) -> tuple[str, ...]:
+        """Name what may still hold bytes of something just erased."""
+        pending = self._recorder.lingering()
+        pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
+        self._engine.catch_up(wait=False)
+        position = self._recorder.position()
+        pending += [
+            f"view {view.name}, which has not read that far"
+            for view in self._engine.status()
+            if view.position < position
+        ]
+        return tuple(pending)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def on_committed(self, callback: Callable[[Receipt], object]) -> None:
+        """Have ``callback`` told of each receipt after the commit; what it raises is logged and changes nothing."""
+        if not callable(callback):
+            raise InvalidInput("callback", "expected a callable that takes a receipt")
+        self._parts.shared.callbacks.append(callback)
+
+    def ping(self) -> None:
+        """Return if the storage answers; raise ``StoreUnavailable`` if not."""
+        self._recorder.position()
+
+    def clear(self) -> None:
+        """Forget everything; for tests, on memory only.
+
+        Raises:
+            InvalidInput: the store is not in memory.
+        """
+        clear = getattr(self._recorder, "clear", None)
+        if clear is None:
+            raise InvalidInput("clear", "is for memory:// only; a log is never emptied")
+        clear()
+        self._parts.views.clear()
+
+    def close(self) -> None:
+        """Release everything, end subscriptions. Closing twice does nothing."""
+        self._parts.shared.closed.set()
+        self._recorder.close()
+        self._parts.views.close()
+
+    # --- what sessions ask (see session.Home) -------------------------------------------------------------------------
+
+    def delete_session(self, writer: SessionWriter, options: WriteOptions) -> Receipt:
+        """Write the tombstone and destroy the content."""
+        command = c.DeleteSession()
+        (plan,) = erase(self._decider, [writer.loaded], _said(command, options))
+        writer.loaded = plan.loaded
+        pending = self._pending()
+        receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
+        receipt = replace(receipt, erasure=Erasure(complete=not pending, pending=pending))
+        self._committed(receipt)
+        return receipt
+
+    def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> Session:
+        """Copy events 1..version into a new session."""
+        state = writer.loaded.state
+        new_id = session_id or self._decider.new_id()
+        batch = fork_batch(self._decider, state.id, new_id, version)
+        self._recorder.append((batch,), lambda _: _refuse_taken(new_id))
+        return self.get(new_id)
+
+    def reset_session(self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions) -> Session:
+        """Start the successor and archive this session, in one append; the same ``command_id`` gives the same one."""
+        old = self._decider.load(writer.loaded.state.id, writer.loaded)
+        command_id = options.get("command_id")
+        successor = self._decider.new_id() if command_id is None else _derived_id(old.state.id, command_id)
+        if self.exists(successor):
+            return self.get(successor)
+        start = c.StartSession(user_id=old.state.user_id, agent=old.state.agent, continued_from=old.state.id)
+        audit: WriteOptions = {**options, "command_id": None, "expected_version": None}
+        said = [_said(start, audit), *(_repeated(message, audit) for message in preserved)]
+        new = self._decider.plan(self._recorder, self._decider.nothing(successor), said)
+        archive = _said(c.SetStatus("archived", "reset"), {**options, "command_id": None})
+        plan, receipt = self._decider.write(old, (archive,), also=(new.batch,))
+        writer.loaded = plan.loaded
+        self._committed(receipt)
+        return self.get(successor)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _handle(self, loaded: Loaded, *, created: bool = False, model: Any = None) -> Session:
+        return Session(SessionWriter(self._decider, loaded, self._committed), self, created=created, data_model=model)
+
+    def _committed(self, receipt: Receipt) -> None:
+        shared = self._parts.shared
+        shared.appends += 1
+        if shared.appends % CATCH_UP_EVERY == 0:
+            self._catch_up_quietly()
+        if shared.callbacks:
+            told(shared.callbacks, receipt)
+
+    def _catch_up_quietly(self) -> None:
+        """Bring the views along; the write stands whatever happens here, and the next query will try again."""
+        try:
+            self._engine.catch_up(wait=False)
+        except StoreError:
+            _log.exception("the views could not be caught up")
+
+    def _owner(self, user_id: str | None) -> str | None:
+        if self._user is None or user_id in (None, self._user):
+            return user_id or self._user
+        raise SessionNotFound(f"of user {user_id}")
+
+    def _require_visible(self, loaded: Loaded, *, or_free: bool = False) -> None:
+        state = loaded.state
+        theirs = self._user is not None and state.user_id != self._user
+        if state.version == 0 and not or_free:
+            raise SessionNotFound(state.id)
+        if theirs and state.version and not (or_free and state.user_id is None):
+            raise SessionNotFound(state.id)
+
+    def _require_all(self, what: str) -> None:
+        if self._user is not None:
+            raise InvalidInput(what, "is not for one user's store; call it on the store itself")
+
+    def _first_messages(self, history: Sequence[Mapping[str, Json] | Message] | None) -> tuple[c.AddMessage, ...]:
+        if not history:
+            return ()
+        from turnlog import structures
+
+        given = structures.messages("history", history, self._decider.new_id)
+        return tuple(_add_message(message) for message in given)
+
+
+def _in_utc(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """Return the clock, or one that checks what an application's own gives: the log's times are UTC."""
+    return clock if clock is ids.utc_now else lambda: inputs.when("clock", clock())
+
+
+def _model(model: "type[BaseModel] | None") -> "DataModel | None":
+    if model is None:
+        return None
+    from turnlog.structures import DataModel
+
+    return DataModel(model)
+
+
+def _add_message(message: e.ReplacementMessage | Message) -> c.AddMessage:
+    return c.AddMessage(
+        message.message_id,
+        message.role,
+        message.content,
+        message.name,
+        message.tool_calls,
+        message.tool_call_id,
+        message.metadata,
+    )
+
+
+def _repeated(message: Message, options: WriteOptions) -> Said:
+    """Return a message said again in another session: same id, and it still occurred when it did."""
+    return _said(_add_message(message), {**options, "occurred_at": message.occurred_at})
+
+
+def _said(command: c.Command, options: WriteOptions) -> Said:
+    command_id = options.get("command_id")
+    return Said(
+        command=command,
+        bare=command,
+        occurred_at=options.get("occurred_at"),
+        actor=options.get("actor"),
+        correlation_id=options.get("correlation_id"),
+        causation_id=options.get("causation_id"),
+        keys=() if command_id is None else (("command", command_id, fingerprint((command,))),),
+        expected_version=options.get("expected_version"),
+    )
+
+
+def _derived_id(session_id: str, command_id: str) -> str:
+    return str(uuid5(NAMESPACE_OID, f"turnlog reset {session_id} {command_id}"))
+
+
+def _refuse_taken(session_id: str) -> Sequence[Batch]:
+    raise InvalidInput("session_id", f"expected a new id, but there is (or was) a session {session_id!r}")
