@@ -1,7 +1,7 @@
 """The way of every write: load → decide → one append → receipt.
 
-What the caller's handle knows is decided on at once, without a read. If somebody else wrote meanwhile, the recorder asks
-again under its lock: what was missed is read, everything is decided anew, and the append then fits.
+What the caller's handle knows is decided on at once, without a read. If somebody else wrote meanwhile, the recorder
+asks again under its lock: what was missed is read, everything is decided anew, and the append then fits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +73,7 @@ class Plan(NamedTuple):
 
     @property
     def writes(self) -> bool:
+        """Whether there is anything to append."""
         return bool(self.batch.rows or self.batch.keys)
 
 
@@ -155,7 +156,7 @@ class Decider:
         loaded: Loaded,
         said: Sequence[Said],
         *,
-        decided: Sequence[tuple[Event, Said]] | None = None,
+        decided: Sequence[tuple[Event, Said]] = (),
         turn_key: tuple[str, bytes] | None = None,
         also: Sequence[Batch] = (),
     ) -> tuple[Plan, Receipt]:
@@ -168,10 +169,8 @@ class Decider:
             ConcurrencyConflict: the session is not at the version that was expected.
             StoreError: the storage failed; nothing was written.
         """
-        if decided:
-            plan = self._sealed(loaded, decided, (), ())
-        else:
-            plan = self._plan_on_newest(loaded, said, turn_key)
+        newest = None if decided else self._plan_on_newest(loaded, said, turn_key)
+        plan = newest or self._sealed(loaded, decided, (), ())
         if plan.writes or also:
 
             def again(reader: Reader) -> Sequence[Batch]:

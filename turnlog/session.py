@@ -46,13 +46,19 @@ _WHOLE = 2_000
 class Home(Protocol):
     """What a session asks of the store it came from."""
 
-    def delete_session(self, writer: SessionWriter, options: WriteOptions) -> Receipt: ...
+    def delete_session(self, writer: SessionWriter, options: WriteOptions) -> Receipt:
+        """Write the tombstone and destroy the content."""
+        ...
 
-    def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> "Session": ...
+    def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> "Session":
+        """Copy events 1..version into a new session."""
+        ...
 
     def reset_session(
         self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions
-    ) -> "Session": ...
+    ) -> "Session":
+        """Start the successor and archive this session."""
+        ...
 
 
 class Session:
@@ -232,10 +238,8 @@ class Session:
         _check_window(last, max_tokens, count)
         few = None if include_removed or before is not None else last
         events = self._back(at, first_page=_WHOLE if few is None else few)
-        if include_removed:
-            messages = reversed(everything(reversed(list(events))))
-        else:
-            messages = visible_back(events)
+        said = reversed(everything(reversed(list(events)))) if include_removed else None
+        messages = said or visible_back(events)
         if before is not None:
             messages = _before(messages, inputs.identifier("before", before))
         return window(messages, last=last, max_tokens=max_tokens, count=count, exact=exact)
@@ -475,7 +479,7 @@ class Session:
         return self._home.delete_session(self._writer, inputs.options(options))
 
     def reset(self, *, preserve_history: bool = False, **options: Unpack[WriteOptions]) -> "Session":
-        """Archive this session and return a new one that continues it, with its owner (and, if wanted, its messages)."""
+        """Archive this session and return a new one that continues it, with its owner and, if wanted, its messages."""
         self._require_no_turn("reset")
         preserved = self.history() if inputs.flag("preserve_history", preserve_history) else []
         return self._home.reset_session(self._writer, preserved, inputs.options(options))

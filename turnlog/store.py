@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
@@ -139,7 +139,7 @@ class ConversationStore:
         self._engine, self._index = parts.engine, parts.index
         self._prover = Prover(parts.recorder, parts.codec, parts.decider.tenant)
 
-    def __enter__(self) -> "ConversationStore":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -339,8 +339,9 @@ class ConversationStore:
     # --- views --------------------------------------------------------------------------------------------------------
 
     def add_projection(self, projection: Projection) -> None:
-        """Keep an application's own read model up to date: an object with ``name``, ``revision``,
-        ``create(connection)`` and ``apply(events, connection)``.
+        """Keep an application's own read model up to date.
+
+        That is an object with ``name``, ``revision``, ``create(connection)`` and ``apply(events, connection)``.
 
         A revision other than the stored one rebuilds it. It is caught up by ``catch_up`` and by writers.
         """
@@ -388,8 +389,7 @@ class ConversationStore:
 
     def erase_user(self, user_id: str) -> ErasureReport:
         """Delete every session of a user, forks too, and destroy their content, in one transaction."""
-        owner = self._owner(inputs.identifier("user_id", user_id))
-        assert owner is not None
+        owner = self._owner(inputs.identifier("user_id", user_id)) or user_id
         sessions = events = forks = 0
         while found := self._sessions_of(owner):
             forks += sum(loaded.state.forked_from is not None for loaded in found)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from threading import Event as Flag
 from types import TracebackType
+from typing import Self
 
 from turnlog.decider import Decider
 from turnlog.domain.errors import InvalidInput
@@ -15,7 +16,7 @@ WAIT_S = 0.25
 
 
 class Subscription:
-    """An iterator over events, past ones first, that waits at the log's head until it is closed. One thread reads it."""
+    """An iterator over events, past ones first, that waits at the log's head until it is closed; for one thread."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Subscription:
         """End the iteration, from any thread."""
         self._closed.set()
 
-    def __enter__(self) -> "Subscription":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

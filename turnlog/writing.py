@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from msgspec.structs import replace
 
@@ -35,17 +35,24 @@ class SessionWriter:
         """The turn that this thread has open on this handle."""
         return self._turns.get(threading.get_ident()) if self._turns else None
 
+    @turn.setter
+    def turn(self, turn: "Turn | None") -> None:
+        if turn is None:
+            self._turns.pop(threading.get_ident(), None)
+        else:
+            self._turns[threading.get_ident()] = turn
+
     @property
     def current(self) -> SessionState:
         """The state as this thread sees it: inside a turn, with what was said in it."""
         turn = self.turn
-        return self.loaded.state if turn is None else turn.state
+        return self.loaded.state if turn is None else turn.draft.state
 
     @property
     def pending(self) -> Sequence[Occurrence]:
         """What was said in the open turn and is not committed yet."""
         turn = self.turn
-        return () if turn is None else turn.pending
+        return () if turn is None else turn.draft.pending
 
     def say(
         self,
@@ -64,15 +71,11 @@ class SessionWriter:
         turn = self.turn
         if not options and message_id is None and turn is None:
             said = Said(command, command)
-            return self._write((said,), self._decided(said))
+            return self.write((said,), self._decided(said))
         if bare is None:
             bare = command if made is None else replace(command, **{made: ""})
         said = self._said(command, inputs.options(options), message_id, bare)
-        return self._write((said,)) if turn is None else turn.say(said)
-
-    def write_turn(self, turn: "Turn") -> Receipt:
-        """Commit what was said in a turn."""
-        return self._write(turn.said, turn.decided, turn.key)
+        return self.write((said,)) if turn is None else turn.say(said)
 
     def _decided(self, said: Said) -> Sequence[tuple[Event, Said]]:
         """Decide at once what needs no look-up; anything but events is left to the decider."""
@@ -83,12 +86,13 @@ class SessionWriter:
         except (RuleViolation, SessionNotFound):
             return ()
 
-    def _write(
+    def write(
         self,
         said: Sequence[Said],
         decided: Sequence[tuple[Event, Said]] = (),
         turn_key: tuple[str, bytes] | None = None,
     ) -> Receipt:
+        """Commit ``said``, of which ``decided`` may hold what follows on the state that is known."""
         plan, receipt = self.decider.write(self.loaded, said, decided=decided, turn_key=turn_key)
         self.loaded = plan.loaded
         if plan.writes:
@@ -120,103 +124,25 @@ class SessionWriter:
         """Return a new turn, or one that joins the turn this thread has open."""
         return Turn(self, inputs.options(options), self.turn)
 
-    def enter(self, turn: "Turn") -> None:
-        """Note that this thread has ``turn`` open."""
-        self._turns[threading.get_ident()] = turn
 
-    def leave(self) -> None:
-        """Note that this thread's turn is over."""
-        self._turns.pop(threading.get_ident(), None)
+class Draft:
+    """What a turn holds until it is committed: what was said, and what was decided on it so far."""
 
-
-class Turn:
-    """Everything said between entering and leaving is committed as one append, or not at all.
-
-    ``receipt`` is there after the end. On an exception nothing is written (of a turn inside a turn: what was said in
-    the inner one is dropped).
-    """
-
-    def __init__(self, writer: SessionWriter, options: inputs.WriteOptions, outer: "Turn | None") -> None:
+    def __init__(self, writer: SessionWriter, command_id: str | None) -> None:
         self._writer = writer
-        self._outer = outer
-        self._options = options
-        self._receipt: Receipt | None = None
+        self._command_id = command_id
         self._base = writer.loaded
-        self.said: list[Said] = []
-        self._pending: list[Occurrence] = []
+        self._said: list[Said] = []
         self._decided: list[tuple[Event, Said]] = []
-        self._state = self._base.state
-        self._mark = (0, 0, self._state)
-        self._done_before = False
-
-    @property
-    def state(self) -> SessionState:
-        """The state with what was said so far."""
-        return self._state if self._outer is None else self._outer.state
-
-    @property
-    def pending(self) -> Sequence[Occurrence]:
-        """The events of what was said so far."""
-        return self._pending if self._outer is None else self._outer.pending
-
-    @property
-    def receipt(self) -> Receipt:
-        """The receipt of the whole turn.
-
-        Raises:
-            InvalidInput: the turn is not over yet, or was not committed.
-        """
-        turn = self._outermost
-        if turn._receipt is None:
-            raise InvalidInput("receipt", "the turn is not committed (yet)")
-        return turn._receipt
-
-    @property
-    def decided(self) -> Sequence[tuple[Event, Said]]:
-        """What was decided on the writer's state, where that can be committed as it is: no keys, nobody else wrote."""
-        plain = self.key is None and self._base is self._writer.loaded and all(_plain(said) for said in self.said)
-        return self._decided if plain else ()
-
-    @property
-    def _outermost(self) -> "Turn":
-        return self if self._outer is None else self._outer._outermost
-
-    @property
-    def key(self) -> tuple[str, bytes] | None:
-        """The turn's own ``command_id`` with the fingerprint of all that was said."""
-        command_id = self._options.get("command_id")
-        return None if command_id is None else (command_id, fingerprint(tuple(said.bare for said in self.said)))
-
-    def __enter__(self) -> "Turn":
-        if self._outer is None:
-            self._base = self._writer.loaded
-            self._state = self._base.state
-            self._done_before = self._find_done()
-            self._writer.enter(self)
-        else:
-            self._mark = self._outer.mark()
-            self._writer.enter(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._outer is not None:
-            self._writer.enter(self._outer)
-            if kind is not None:
-                self._outer.back_to(self._mark)
-            return
-        self._writer.leave()
-        if kind is None:
-            self._receipt = self._writer.write_turn(self)
+        self._done_before = command_id is not None and self._find_done(command_id)
+        self.pending: list[Occurrence] = []
+        self.state = self._base.state
+        self.receipt: Receipt | None = None
 
     def say(self, said: Said) -> Receipt:
-        """Add a command to the turn; it is decided now, and again should somebody else write before the end."""
-        if self._outer is not None:
-            return self._outer.say(self._with_options(said))
-        said = self._with_options(said)
+        """Add a command; it is decided now, and again should somebody else write before the end."""
         if self._done_before:
-            self.said.append(said)
+            self._said.append(said)
             return Receipt(session_id=self.state.id)
         repeated = self._repeated(said)
         if repeated is not None:
@@ -227,45 +153,50 @@ class Turn:
             if not self._renew():
                 raise
             self._decide(said)
-        self.said.append(said)
+        self._said.append(said)
         return Receipt(session_id=self.state.id)
 
-    def _find_done(self) -> bool:
-        """Tell whether this turn's ``command_id`` was used before: then nothing is decided, only compared at the end."""
-        command_id = self._options.get("command_id")
-        if command_id is None:
-            return False
-        decider = self._writer.decider
-        return bool(decider.recorder.select_keys(decider.stream(self.state.id), (("command", command_id),)))
+    def commit(self) -> None:
+        """Write all of it as one append."""
+        key = None
+        if self._command_id is not None:
+            key = (self._command_id, fingerprint(tuple(said.bare for said in self._said)))
+        plain = key is None and self._base is self._writer.loaded and all(_plain(said) for said in self._said)
+        self.receipt = self._writer.write(self._said, self._decided if plain else (), key)
 
-    def _with_options(self, said: Said) -> Said:
-        options = {name: value for name, value in self._options.items() if name != "command_id"}
-        missing = {name: value for name, value in options.items() if getattr(said, name) is None}
-        return replace(said, **missing) if missing else said
+    def mark(self) -> tuple[int, int, SessionState]:
+        """Return where the draft stands, for ``back_to``."""
+        return len(self._said), len(self.pending), self.state
+
+    def back_to(self, mark: tuple[int, int, SessionState]) -> None:
+        """Drop what was said after ``mark``."""
+        del self._said[mark[0] :], self._decided[mark[1] :], self.pending[mark[1] :]
+        self.state = mark[2]
+
+    def _find_done(self, command_id: str) -> bool:
+        """Tell whether the turn's ``command_id`` was used before: then nothing is decided, only compared at the end."""
+        decider = self._writer.decider
+        return bool(decider.recorder.select_keys(decider.stream(self._base.state.id), (("command", command_id),)))
 
     def _repeated(self, said: Said) -> Receipt | None:
         for key in said.keys:
-            for other in self.said:
-                for used in other.keys:
-                    if used[:2] == key[:2]:
-                        if used != key:
-                            raise IdempotencyConflict(f"{key[0]}_id {key[1]!r} was already used in this turn")
-                        return Receipt(session_id=self.state.id)
-        decider = self._writer.decider
-        return decider.earlier_receipt(self.state.id, said.keys) if said.keys else None
+            for used in (used for other in self._said for used in other.keys if used[:2] == key[:2]):
+                if used != key:
+                    raise IdempotencyConflict(f"{key[0]}_id {key[1]!r} was already used in this turn")
+                return Receipt(session_id=self.state.id)
+        return self._writer.decider.earlier_receipt(self.state.id, said.keys) if said.keys else None
 
     def _decide(self, said: Said) -> None:
         decider = self._writer.decider
         found = NOTHING
-        version = self._base.state.version
         if type(said.command) in LOOKING_UP:
-            stream = decider.stream(self.state.id)
+            stream, version = decider.stream(self.state.id), self._base.state.version
             found = decider.look_up(decider.recorder, stream, version, said.command, self.pending)
         now = decider.now(self.state)
         for event in decide(self.state, said.command, found):
-            self._state = evolve(self.state, event, now)
+            self.state = evolve(self.state, event, now)
             self._decided.append((event, said))
-            self._pending.append(Occurrence(self.state.version, event, now, said.occurred_at or now))
+            self.pending.append(Occurrence(self.state.version, event, now, said.occurred_at or now))
 
     def _renew(self) -> bool:
         """Decide everything said so far on the newest state; tell whether that is another one."""
@@ -274,21 +205,60 @@ class Turn:
         if newest.state.version == self._base.state.version:
             return False
         writer.loaded = self._base = newest
-        self._state, self._pending, self._decided = newest.state, [], []
-        for said in self.said:
+        self.state, self.pending, self._decided = newest.state, [], []
+        for said in self._said:
             self._decide(said)
         return True
 
-    def mark(self) -> tuple[int, int, SessionState]:
-        """Return where the turn stands, for ``back_to``."""
-        turn = self._outermost
-        return len(turn.said), len(turn._pending), turn._state
 
-    def back_to(self, mark: tuple[int, int, SessionState]) -> None:
-        """Drop what was said after ``mark``."""
-        turn = self._outermost
-        del turn.said[mark[0] :], turn._pending[mark[1] :], turn._decided[mark[1] :]
-        turn._state = mark[2]
+class Turn:
+    """Everything said between entering and leaving is committed as one append, or not at all.
+
+    On an exception nothing is written; of a turn inside a turn, what was said in the inner one is dropped.
+    """
+
+    def __init__(self, writer: SessionWriter, options: inputs.WriteOptions, outer: "Turn | None") -> None:
+        self._writer = writer
+        self._options = options
+        self._outer = outer
+        self.draft: Draft = Draft(writer, options.get("command_id")) if outer is None else outer.draft
+        """What is said; shared by the turns that joined."""
+        self._mark = self.draft.mark()
+
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt of the whole turn.
+
+        Raises:
+            InvalidInput: the turn is not over yet, or was not committed.
+        """
+        if self.draft.receipt is None:
+            raise InvalidInput("receipt", "the turn is not committed (yet)")
+        return self.draft.receipt
+
+    def __enter__(self) -> Self:
+        if self._outer is None:
+            self.draft = Draft(self._writer, self._options.get("command_id"))
+        self._mark = self.draft.mark()
+        self._writer.turn = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.turn = self._outer
+        if kind is not None:
+            self.draft.back_to(self._mark)
+        elif self._outer is None:
+            self.draft.commit()
+
+    def say(self, said: Said) -> Receipt:
+        """Add a command, with the keywords of this turn and of those around it."""
+        missing = {
+            name: value for name, value in self._options.items() if name != "command_id" and getattr(said, name) is None
+        }
+        said = replace(said, **missing) if missing else said
+        return self.draft.say(said) if self._outer is None else self._outer.say(said)
 
 
 def _plain(said: Said) -> bool:
@@ -300,5 +270,5 @@ def told(callbacks: Sequence[Callable[[Receipt], object]], receipt: Receipt) -> 
     for callback in callbacks:
         try:
             callback(receipt)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, it is not the writer's
             _log.exception("an on_committed callback failed; the write stands")

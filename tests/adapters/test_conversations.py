@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import turnlog
 from turnlog.adapters.conversations import ImportReport, import_files
@@ -64,15 +65,10 @@ def write(tmp_path: Path) -> Write:
     return to_file
 
 
-def recorded(store: turnlog.ConversationStore, session_id: str = "c1") -> list[object]:
+def recorded(store: turnlog.ConversationStore, session_id: str = "c1") -> list[Any]:
     """Return a session's events, message ids made for them left out."""
-    found = [event.event for event in store.get(session_id).events()]
-    return [e.MessageAdded(**{**vars_of(one), "message_id": ""}) if isinstance(one, e.MessageAdded) else one for one in found]
-
-
-def vars_of(event: Any) -> Json:
-    """Return an event's fields."""
-    return {name: getattr(event, name) for name in event.__struct_fields__}
+    found: list[Any] = [event.event for event in store.get(session_id).events()]
+    return [replace(one, message_id="") if isinstance(one, e.MessageAdded) else one for one in found]
 
 
 def test_every_kind_of_event_becomes_its_event(store: turnlog.ConversationStore, write: Write) -> None:
@@ -97,7 +93,7 @@ def test_every_kind_of_event_becomes_its_event(store: turnlog.ConversationStore,
         )
     )
     assert import_files(store, [path]).ok
-    where = {"message_id": "", "route": "booking", "step": "size"}
+    where: Json = {"message_id": "", "route": "booking", "step": "size"}
     assert recorded(store) == [
         e.SessionStarted(
             user_id="alice",
@@ -304,7 +300,7 @@ def test_what_was_erased_does_not_come_back(store: turnlog.ConversationStore, wr
 
 
 def test_compressed_files_are_told_by_their_content(store: turnlog.ConversationStore, tmp_path: Path) -> None:
-    """gzip under any name, a byte order mark, blank lines and a missing last line break are all read."""
+    """Under any name gzip is read, and a byte order mark, blank lines and a missing last line break are too."""
     lines = [json.dumps(talk(said("x"), conversation_id=f"c{i}")) for i in range(3)]
     (tmp_path / "plain.gz").write_text(f"\ufeff{lines[0]}\n\n  \n{lines[1]}", encoding="utf-8")
     (tmp_path / "packed.txt").write_bytes(gzip.compress(lines[2].encode()))
@@ -402,7 +398,9 @@ def test_progress_is_told(store: turnlog.ConversationStore, write: Write) -> Non
     """``progress`` is told the file, how many conversations, and how far of the file they reach."""
     path = write(*(talk(said("x"), conversation_id=f"c{i}") for i in range(120)))
     told: list[tuple[str, int, int, int | None]] = []
-    import_files(store, [path], progress=lambda at: told.append((at.file, at.conversations, at.read_bytes, at.size_bytes)))
+    import_files(
+        store, [path], progress=lambda at: told.append((at.file, at.conversations, at.read_bytes, at.size_bytes))
+    )
     size = path.stat().st_size
     assert [one[1] for one in told] == [50, 100, 120]
     assert told[-1] == (str(path), 120, size, size)
@@ -449,7 +447,7 @@ def test_an_import_that_was_killed_leaves_whole_conversations_and_is_finished_by
             wait_for(lambda: store.position > 42 * 20)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
-        there = [head for head in store.heads()]
+        there = list(store.heads())
         assert 20 < len(there) < n
         assert {head.version for head in there} == {42}
         assert store.verify().ok

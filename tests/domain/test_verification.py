@@ -139,7 +139,8 @@ def state_of(rows: list[StreamRow], version: int) -> bytes:
 ROWS = seal_stream(EVENTS)
 OTHER = seal_stream(EVENTS, stream="default/s-2")
 IN_TURNS = seal_stream(EVENTS, turns=[(1, 2), (2, 2), (1, 2), (2, 2)])
-GONE = erased(seal_stream(DELETED))
+BEFORE_ERASURE = seal_stream(DELETED)
+GONE = erased(BEFORE_ERASURE)
 AFTER_THE_END = seal_stream([*DELETED, e.HistoryCleared()])
 FORGED = reworded(state_of(ROWS, 2), b"hello", b"hallo")
 
@@ -190,21 +191,25 @@ TAMPERED: dict[str, Tampering] = {
     ),
     "positions that do not rise": (put(ROWS, 2, position=10), 2, "position 10 does not rise with the version"),
     "a position of nothing": (put(ROWS, 1, position=0), 1, "position 0 does not rise"),
-    "content gone without a deletion": (put(ROWS, 3, state=erase(state_of(ROWS, 3))), 4, "content follows"),
-    "the last content gone without a deletion": (
-        put(ROWS, 4, state=erase(state_of(ROWS, 4))),
-        4,
-        "the session was never deleted",
-    ),
-    "all content gone without a deletion": (erased(ROWS), 1, "the session was never deleted"),
-    "a deletion that left its own content": (seal_stream(DELETED), 5, "its content is still there"),
-    "a deletion that left content before it": (
-        [*seal_stream(DELETED)[:4], *GONE[4:]],
-        1,
-        "the session was deleted, but its content is still there",
-    ),
+    "content gone without a deletion": (put(ROWS, 3, state=erase(state_of(ROWS, 3))), 3, "never deleted"),
+    "the last content gone without a deletion": (put(ROWS, 4, state=erase(state_of(ROWS, 4))), 4, "never deleted"),
+    "all content gone without a deletion": (erased(ROWS), 1, "the content is gone, but the session was never deleted"),
+    "a deletion that left all content": (BEFORE_ERASURE, 1, "the content of this event is still there"),
+    "a deletion that left its own content": ([*GONE[:4], BEFORE_ERASURE[4]], 5, "the content of this event is still"),
+    "a deletion that left content before it": ([*BEFORE_ERASURE[:4], GONE[4]], 1, "the content of this event is still"),
+    "content put back after the deletion": (put(GONE, 3, state=state_of(ROWS, 3)), 3, "the session was deleted, but"),
     "an event after the deletion": (erased(AFTER_THE_END), 6, "an event follows SessionDeleted"),
-    "content after content that is gone": ([*GONE[:3], *ROWS[3:]], 4, "content follows an event whose content is gone"),
+    "an event of another format": (
+        put(ROWS, 2, state=reworded(state_of(ROWS, 2), b'"format":1', b'"format":2')),
+        2,
+        "format 2 is not known: a newer turnlog wrote it",
+    ),
+    "a time without a zone": (put(ROWS, 2, state=reworded(state_of(ROWS, 2), b':02Z"', b':02"')), 2, ""),
+    "a second genesis": (
+        put(ROWS, 2, state=reworded(state_of(ROWS, 2), b'"hello"}', b'"hello"},"genesis":"c2FsdA=="')),
+        2,
+        "a genesis salt stands above version 1",
+    ),
     "bytes that are no event": (put(ROWS, 2, state=b"{}"), 2, "not a stored event"),
     "no bytes": (put(ROWS, 2, state=b""), 2, "not a stored event"),
 }

@@ -9,6 +9,7 @@ from turnlog.domain.errors import InvalidInput
 from turnlog.domain.recorder import Recorder
 
 DURABILITIES = ("full", "normal")
+LONGEST_TIMEOUT_S = 3600
 SCHEMES = "memory://, sqlite:///path"
 
 
@@ -89,6 +90,6 @@ def sqlite_path(url: str) -> str:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 3600:
-        raise InvalidInput("timeout_s", f"expected seconds, above 0 and at most 3600, got {value!r:.50}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_TIMEOUT_S:
+        raise InvalidInput("timeout_s", f"expected seconds, above 0 and at most {LONGEST_TIMEOUT_S}, got {value!r:.50}")
     return float(value)

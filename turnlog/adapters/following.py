@@ -16,7 +16,9 @@ WAIT_S = 0.5
 class Waiting(Protocol):
     """What a follower needs of a recorder besides the library's contract."""
 
-    def wait_for_news(self, after: int, timeout_s: float) -> bool: ...
+    def wait_for_news(self, after: int, timeout_s: float) -> bool:
+        """Wait for an event above ``after``; return whether there is one."""
+        ...
 
 
 class Follow(Subscription[Any]):

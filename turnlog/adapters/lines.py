@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -79,7 +79,7 @@ class Lines:
         return self._raw.tell(), status.st_size if stat.S_ISREG(status.st_mode) else None
 
     @contextmanager
-    def _translating(self, where: str) -> Iterator[None]:
+    def _translating(self, where: str) -> Generator[None, None, None]:
         try:
             yield
         except _DAMAGED as error:
@@ -87,7 +87,7 @@ class Lines:
 
 
 @contextmanager
-def open_lines(path: str | Path) -> Iterator[Lines]:
+def open_lines(path: str | Path) -> Generator[Lines, None, None]:
     """Open a file of lines, or standard input for ``-``.
 
     Raises:

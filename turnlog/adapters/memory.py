@@ -211,7 +211,9 @@ class MemoryProcessRecorder(MemoryTrackingRecorder, MemoryApplicationRecorder, P
 class Forgetting(Protocol):
     """What the views do when a session is erased (adapters/views.py)."""
 
-    def forget_now(self, tenant: str, session_id: str) -> list[str]: ...
+    def forget_now(self, tenant: str, session_id: str) -> list[str]:
+        """Delete the session's rows; return the views that forget only when they catch up."""
+        ...
 
 
 class MemoryRecorder(MemoryProcessRecorder):
@@ -304,7 +306,7 @@ class MemoryRecorder(MemoryProcessRecorder):
         """Return nothing: there is no storage beyond the process."""
         return []
 
-    def scrub(self, *, vacuum: bool) -> list[str]:
+    def scrub(self, *, vacuum: bool) -> list[str]:  # noqa: ARG002 - the port's
         """Return nothing pending: freed memory is the operating system's affair, and ends with the process."""
         return []
 
@@ -325,7 +327,7 @@ def _holds(versions: list[int], version: int) -> bool:
 class MemoryFactory(InfrastructureFactory[MemoryTrackingRecorder]):
     """``PERSISTENCE_MODULE=turnlog.adapters.memory``."""
 
-    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
+    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:  # noqa: ARG002 - the library's
         """Return a recorder of one kind of events."""
         return MemoryAggregateRecorder()
 

@@ -241,7 +241,8 @@ def _groups(turns: Iterable[_Turn]) -> Iterator[list[_Turn]]:
         mixed = bool(group) and (group[-1].key is None) != (turn.key is None)
         if size >= PAGE or apart or mixed:
             yield group
-            group, size, streams = [], 0, set()
+            group, size = [], 0
+            streams.clear()
         group.append(turn)
         size += len(turn.rows) or 1
         streams.add(turn.stream)

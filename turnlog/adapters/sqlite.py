@@ -41,7 +41,9 @@ R = TypeVar("R", bound="SQLiteAggregateRecorder | SQLiteTrackingRecorder")
 class Forgetting(Protocol):
     """What the views do when a session is erased, inside the erasing transaction (adapters/views.py)."""
 
-    def forget(self, connection: sqlite3.Connection, tenant: str, session_id: str) -> list[str]: ...
+    def forget(self, connection: sqlite3.Connection, tenant: str, session_id: str) -> list[str]:
+        """Delete the session's rows; return the views that forget only when they catch up."""
+        ...
 
 
 class SQLiteRecorder(SQLiteProcessRecorder):
@@ -69,7 +71,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
             from turnlog.adapters import sql
 
             with self.database.write() as connection:
-                for statement in sql.ddl(self._names):
+                for statement in (self._tracking_statement(), *sql.ddl(self._names)):
                     connection.execute(statement)
                 connection.execute(
                     f"INSERT OR IGNORE INTO {self._names.tracking} VALUES (?, ?)", (_SCHEMA, SCHEMA_VERSION)
@@ -89,7 +91,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
             raise
 
     def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
-        """Commit ``batches``; see ``Recorder``. A conflict is decided again under the lock, so a second one cannot come."""
+        """Commit ``batches``, see ``Recorder``: decided again under the lock, a conflict cannot come twice."""
         database = self.database
         connection = database.acquire()
         try:
@@ -148,7 +150,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
 
     def _erase(self, connection: sqlite3.Connection, stream: str) -> None:
         after = 0
-        while rows := self._stream_rows(connection, stream, after, None, desc=False, limit=1000):
+        while rows := self.stream_rows(connection, stream, after, None, desc=False, limit=1000):
             connection.executemany(
                 f"UPDATE {self.events_table} SET state = ? WHERE position = ?",
                 [(erase(state), position) for position, _, _, state in rows],
@@ -169,9 +171,10 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""
         with self.database.read() as connection:
-            return self._keys(connection, stream, keys)
+            return self.key_rows(connection, stream, keys)
 
-    def _keys(self, connection: sqlite3.Connection, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+    def key_rows(self, connection: sqlite3.Connection, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        """Return those of the keys that were used, read on ``connection``."""
         found: list[tuple[str, str, int, bytes, bytes]] = []
         for kind, key in keys:
             found += connection.execute(self._select_keys + " AND kind = ? AND key = ?", (stream, kind, key)).fetchall()
@@ -186,9 +189,10 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, see ``Reader``."""
         with self.database.read() as connection:
-            return self._snapshot(connection, stream)
+            return self.snapshot_row(connection, stream)
 
-    def _snapshot(self, connection: sqlite3.Connection, stream: str) -> SnapshotRow | None:
+    def snapshot_row(self, connection: sqlite3.Connection, stream: str) -> SnapshotRow | None:
+        """Return the stream's snapshot, read on ``connection``."""
         row = connection.execute(self._select_snapshot, (stream,)).fetchone()
         if row is None:
             return None
@@ -261,13 +265,13 @@ class _Inside:
     def select_stream(
         self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
     ) -> list[StreamRow]:
-        return self._recorder._stream_rows(self._connection, stream, after, upto, desc=desc, limit=limit)
+        return self._recorder.stream_rows(self._connection, stream, after, upto, desc=desc, limit=limit)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
-        return self._recorder._keys(self._connection, stream, keys)
+        return self._recorder.key_rows(self._connection, stream, keys)
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
-        return self._recorder._snapshot(self._connection, stream)
+        return self._recorder.snapshot_row(self._connection, stream)
 
 
 def _key_row(stream: str, row: tuple[str, str, int, bytes, bytes]) -> KeyRow:
@@ -278,8 +282,10 @@ def _key_row(stream: str, row: tuple[str, str, int, bytes, bytes]) -> KeyRow:
 
 
 class SQLiteFactory(InfrastructureFactory[SQLiteTrackingRecorder]):
-    """``PERSISTENCE_MODULE=turnlog.adapters.sqlite``, with ``SQLITE_DBNAME`` and, if wanted, ``ORIGINATOR_ID_TYPE``
-    (``uuid`` or ``text``), ``SQLITE_DURABILITY`` (``full`` or ``normal``) and ``CREATE_TABLE``.
+    """``PERSISTENCE_MODULE=turnlog.adapters.sqlite``, with ``SQLITE_DBNAME``.
+
+    Optional: ``ORIGINATOR_ID_TYPE`` (``uuid`` or ``text``), ``SQLITE_DURABILITY`` (``full`` or ``normal``),
+    ``CREATE_TABLE``.
     """
 
     def __init__(self, env: Any) -> None:

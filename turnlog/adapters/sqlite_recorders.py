@@ -60,11 +60,12 @@ class SQLiteAggregateRecorder(AggregateRecorder):
 
     def statements(self) -> list[str]:
         """Return the DDL of this recorder's tables."""
-        return [
-            f"CREATE TABLE IF NOT EXISTS {self.events_table} (position INTEGER PRIMARY KEY, originator_id TEXT NOT NULL,"
-            " originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL,"
-            " UNIQUE (originator_id, originator_version))"
-        ]
+        events = (
+            f"CREATE TABLE IF NOT EXISTS {self.events_table} (position INTEGER PRIMARY KEY,"
+            " originator_id TEXT NOT NULL, originator_version INTEGER NOT NULL, topic TEXT NOT NULL,"
+            " state BLOB NOT NULL, UNIQUE (originator_id, originator_version))"
+        )
+        return [events]
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Insert all or none.
@@ -116,9 +117,9 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         self, originator_id: str, after: int, upto: int | None, *, desc: bool, limit: int | None
     ) -> list[StreamRow]:
         with self.database.read() as connection:
-            return self._stream_rows(connection, originator_id, after, upto, desc=desc, limit=limit)
+            return self.stream_rows(connection, originator_id, after, upto, desc=desc, limit=limit)
 
-    def _stream_rows(
+    def stream_rows(
         self,
         connection: sqlite3.Connection,
         originator_id: str,
@@ -128,6 +129,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         desc: bool,
         limit: int | None,
     ) -> list[StreamRow]:
+        """Return a stream's rows, read on ``connection``."""
         statement = self._descending if desc else self._ascending
         parameters = (originator_id, after, _ALL if upto is None else upto, -1 if limit is None else limit)
         return connection.execute(statement, parameters).fetchall()

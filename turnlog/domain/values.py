@@ -200,6 +200,7 @@ class RecordedEvent(_Value, frozen=True, kw_only=True):
 
     @property
     def originator_version(self) -> int:
+        """The version, as ``eventsourcing`` wants it."""
         return self.version
 
 

@@ -83,72 +83,94 @@ class _Era:
         self.removed: dict[str, int] = {}
 
 
+class _GoingBack:
+    """What was met so far, going back, that decides about earlier messages: eras (newest first) and edits."""
+
+    def __init__(self) -> None:
+        self.eras = [_Era()]
+        self.edits: dict[str, Json] = {}
+
+    def meet(self, occurrence: Occurrence) -> None:
+        """Note an event that changes what earlier messages come to."""
+        match occurrence.event:
+            case e.MessageEdited(message_id, content):
+                if not any(era.removed.get(message_id) for era in self.eras):
+                    self.edits.setdefault(message_id, content)
+            case e.MessageRemoved(message_id):
+                removed = self.eras[-1].removed
+                removed[message_id] = removed.get(message_id, 0) + 1
+            case e.HistoryCompacted(_, _, kept):
+                self.eras.append(_Era(occurrence, kept))
+            case _:
+                pass
+
+    def emerges(self, message_id: str, eras: list[_Era] | None = None) -> bool:
+        """Carry a message forward through all eras after it; tell whether it is still visible at the end."""
+        for era in reversed(self.eras if eras is None else eras):
+            if era.removed:
+                left = era.removed.get(message_id, 0)
+                if left:
+                    era.removed[message_id] = left - 1
+                    return False
+            era.kept -= 1
+        return True
+
+    def final(self, message: Message) -> Message:
+        """Return the message in its latest wording."""
+        if message.message_id not in self.edits:
+            return message
+        return with_content(message, self.edits.pop(message.message_id))
+
+    @property
+    def met_all_kept(self) -> bool:
+        """Whether every message that some compaction kept was met: only its summary stands before them."""
+        return len(self.eras) > 1 and any(era.kept == 0 for era in self.eras[1:])
+
+    def summary(self) -> Iterator[Message]:
+        """Yield the summary before the kept messages; nothing older than it is visible."""
+        newest = next(i for i, era in enumerate(self.eras) if i and era.kept == 0)
+        occurrence = self.eras[newest].compaction
+        if occurrence is not None and isinstance(occurrence.event, e.HistoryCompacted):
+            summary = _summary(occurrence, occurrence.event)
+            if self.emerges(summary.message_id, self.eras[:newest]):
+                yield self.final(summary)
+
+
 def visible_back(events: Iterable[Occurrence]) -> Iterator[Message]:
     """Yield the visible messages newest first, from events newest first."""
-    eras = [_Era()]
-    edits: dict[str, Json] = {}
+    back = _GoingBack()
     for occurrence in events:
         event = occurrence.event
         if type(event) is e.MessageAdded:
-            message = _added(occurrence, event)
-            if _emerges(message.message_id, eras):
-                yield _edited(message, edits) if edits else message
-        elif type(event) is e.MessageEdited:
-            if not any(era.removed.get(event.message_id) for era in eras):
-                edits.setdefault(event.message_id, event.content)
-        elif type(event) is e.MessageRemoved:
-            removed = eras[-1].removed
-            removed[event.message_id] = removed.get(event.message_id, 0) + 1
-        elif type(event) is e.HistoryCompacted:
-            eras.append(_Era(occurrence, event.kept))
+            if back.emerges(event.message_id):
+                message = _added(occurrence, event)
+                yield back.final(message) if back.edits else message
         elif type(event) is e.HistoryReplaced:
-            for item in reversed(event.messages):
-                if _emerges(item.message_id, eras):
-                    yield _edited(_replaced(occurrence, item), edits)
-                if len(eras) > 1 and _kept_are_met(eras):
-                    break
-            else:
-                return
+            yield from _replaced_back(occurrence, event, back)
+            return
         elif type(event) is e.HistoryCleared:
             return
-        if len(eras) > 1 and _kept_are_met(eras):
-            yield from _summary_of_newest_met(eras, edits)
+        else:
+            back.meet(occurrence)
+        if back.met_all_kept:
+            yield from back.summary()
             return
 
 
-def _emerges(message_id: str, eras: list[_Era]) -> bool:
-    """Carry a message forward through all eras after it; tell whether it is still visible at the end."""
-    for era in reversed(eras):
-        if era.removed:
-            left = era.removed.get(message_id, 0)
-            if left:
-                era.removed[message_id] = left - 1
-                return False
-        era.kept -= 1
-    return True
-
-
-def _kept_are_met(eras: list[_Era]) -> bool:
-    return any(era.kept == 0 for era in eras[1:])
-
-
-def _summary_of_newest_met(eras: list[_Era], edits: dict[str, Json]) -> Iterator[Message]:
-    """Yield the summary that stands before the kept messages; nothing older than it is visible."""
-    newest = next(i for i, era in enumerate(eras) if i and era.kept == 0)
-    occurrence = eras[newest].compaction
-    if occurrence is not None and isinstance(occurrence.event, e.HistoryCompacted):
-        summary = _summary(occurrence, occurrence.event)
-        if _emerges(summary.message_id, eras[:newest]):
-            yield _edited(summary, edits)
-
-
-def _edited(message: Message, edits: dict[str, Json]) -> Message:
-    if not edits or message.message_id not in edits:
-        return message
-    return with_content(message, edits.pop(message.message_id))
+def _replaced_back(occurrence: Occurrence, event: e.HistoryReplaced, back: _GoingBack) -> Iterator[Message]:
+    if back.met_all_kept:
+        yield from back.summary()
+        return
+    for item in reversed(event.messages):
+        if back.emerges(item.message_id):
+            yield back.final(_replaced(occurrence, item))
+        if back.met_all_kept:
+            yield from back.summary()
+            return
 
 
 def with_content(message: Message, content: Json) -> Message:
+    """Return the message in another wording."""
     fields = {name: getattr(message, name) for name in message.__struct_fields__}
     return Message(**{**fields, "content": content})
 

@@ -4,7 +4,7 @@ It agrees with ``turnlog.domain.session.fold`` (a test holds the two together), 
 Times are whole microseconds since 1970: they are compared and copied far more often than shown.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,7 +17,7 @@ from turnlog.domain.mapper import Codec, LogRow
 from turnlog.domain.values import SessionSummary
 from turnlog.projections.brief import DELETED, Other
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -57,8 +57,18 @@ class SessionRow(NamedTuple):
     updated_position: int
 
 
+class Counts(NamedTuple):
+    """How much a tenant has, without what was deleted; ``statuses`` counts sessions."""
+
+    sessions: int
+    events: int
+    messages: int
+    users: int
+    statuses: dict[str, int]
+
+
 class SessionFilter(NamedTuple):
-    """Which sessions are wanted; ``None`` asks for any."""
+    """Which sessions are wanted; ``None`` asks for any. ``without`` are the ids of some to leave out."""
 
     tenant: str
     user_id: str | None = None
@@ -67,6 +77,7 @@ class SessionFilter(NamedTuple):
     route: str | None = None
     older_than: datetime | None = None
     newer_than: datetime | None = None
+    without: Collection[str] = ()
 
 
 def fold_rows(entries: dict[str, Entry], rows: Iterable[LogRow], codec: Codec) -> dict[str, Entry]:
@@ -98,9 +109,14 @@ def fold_rows(entries: dict[str, Entry], rows: Iterable[LogRow], codec: Codec) -
     return entries
 
 
-def microseconds(moment: datetime) -> int:
+def microseconds(at: datetime) -> int:
     """Return a moment as whole microseconds since 1970."""
-    return (moment - EPOCH) // _MICROSECOND
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def moment(value: int) -> datetime:
+    """Return the aware UTC time of whole microseconds since 1970."""
+    return _EPOCH + timedelta(microseconds=value)
 
 
 def _start(stream: str, event: Any, position: int, at: int) -> Entry:

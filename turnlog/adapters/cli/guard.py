@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -60,7 +60,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 @contextmanager
-def opened(url: str | None, tenant: str, *, create: bool = False) -> Iterator[turnlog.ConversationStore]:
+def opened(url: str | None, tenant: str, *, create: bool = False) -> Generator[turnlog.ConversationStore, None, None]:
     """Open the store that was named; unless ``create``, it must be there.
 
     Raises:

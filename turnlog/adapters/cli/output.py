@@ -1,7 +1,7 @@
 """What commands print: JSON for programs and tables for people on stdout, words and progress bars on stderr."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -31,8 +31,9 @@ def say(words: str) -> None:
 
 def console() -> Console:
     """Return where to print for people. In a pipe nothing is wrapped or cut."""
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # an ASCII terminal shows \u1f642 where it cannot show the character
+        reconfigure(errors="backslashreplace")
     width = None if sys.stdout.isatty() else _UNLIMITED
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
 
@@ -88,7 +89,7 @@ def _is_control(char: str) -> bool:
 
 
 @contextmanager
-def progress_bar(what: str, *, total: float | None = None) -> Iterator["Bar"]:
+def progress_bar(what: str, *, total: float | None = None) -> Generator["Bar", None, None]:
     """Show a bar on stderr while the block runs; nothing where stderr is no terminal."""
     out = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())

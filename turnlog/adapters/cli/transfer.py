@@ -4,7 +4,7 @@ import gzip
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
@@ -172,7 +172,7 @@ def _destination(file: str) -> AbstractContextManager[BinaryIO]:
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[BinaryIO]:
+def _whole_file(path: Path) -> Generator[BinaryIO, None, None]:
     """Open a file that appears under its name only when it is whole and on the disk."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:

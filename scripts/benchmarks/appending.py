@@ -1,0 +1,153 @@
+"""Writing: one message, a turn of two, and the same in a session that is already long."""
+
+from functools import partial
+from pathlib import Path
+
+import turnlog
+from scripts.benchmarks import raw
+from scripts.benchmarks.measuring import Figure, Setting, Target, compared, side_by_side, timed
+from scripts.benchmarks.stores import LONG, ROLES, TEXT, fill, long_session, url_of
+
+EVERY = 256
+"""Messages (or turns) a round: after so many appends a writer brings the views up to date, so every round pays for it."""
+DURABILITIES = ("full", "normal")
+CLOSE = Target(1.5)
+FLAT = Target(1.2)
+
+
+def append(setting: Setting) -> list[Figure]:
+    """One message, its own commit. Raw: BEGIN IMMEDIATE, INSERT, COMMIT of the same stored bytes, in a table like it.
+
+    turnlog's side includes all it does besides: deciding, ids, hashes, a snapshot every 100 events, both views caught
+    up every 256 appends. A second comparison is with the INSERT alone, whose transaction SQLite makes by itself.
+    """
+    figures: list[Figure] = []
+    for durability in DURABILITIES:
+        contents, rounds = _contents(setting.folder / f"{durability}-sample.db"), setting.pick(15, 3)
+        url = url_of(setting.folder / f"{durability}.db")
+        with (
+            turnlog.open(url, durability=durability) as store,
+            raw.Log(setting.folder / f"{durability}-raw.db", durability, contents) as log,
+        ):
+            ours = partial(say, store.session(user_id="user-1"))
+            pair = side_by_side(rounds, ours, partial(log.round, raw.append_each, EVERY))
+            bare = side_by_side(rounds, ours, partial(log.round, raw.append_bare, EVERY))
+        what = f"append one message, durability {durability}"
+        figures += [
+            compared("append", what, pair, against="BEGIN IMMEDIATE, INSERT, COMMIT of the same bytes", target=CLOSE),
+            compared("append", what, bare, against="INSERT alone, of the same bytes"),
+        ]
+    return figures
+
+
+def turn(setting: Setting) -> list[Figure]:
+    """A user's and an assistant's message, one commit. Raw: BEGIN IMMEDIATE, two INSERTs, COMMIT of the same bytes."""
+    figures: list[Figure] = []
+    for durability in DURABILITIES:
+        contents = _contents(setting.folder / f"{durability}-sample.db")
+        url = url_of(setting.folder / f"{durability}.db")
+        with (
+            turnlog.open(url, durability=durability) as store,
+            raw.Log(setting.folder / f"{durability}-raw.db", durability, contents) as log,
+        ):
+            pair = side_by_side(
+                setting.pick(15, 3),
+                partial(_take_turns, store.session(user_id="user-1")),
+                partial(log.round, raw.append_pairs, EVERY, 2),
+            )
+        what = f"a turn of two messages, durability {durability}"
+        against = "BEGIN IMMEDIATE, two INSERTs, COMMIT of the same bytes"
+        figures.append(compared("turn", what, pair, against=against, target=CLOSE))
+    return figures
+
+
+def late(setting: Setting) -> list[Figure]:
+    """Message 100,000 against message 100, each in a file of its own; both sides are turnlog's.
+
+    Beside it, the same of the plain driver: how much of the difference is SQLite's own.
+    """
+    figures: list[Figure] = []
+    messages = setting.pick(100_000, 2_000)
+    for durability in DURABILITIES:
+        long, short = (setting.folder / f"{durability}-{which}.db" for which in ("long", "short"))
+        long_session(long, messages)
+        with (
+            turnlog.open(url_of(long), durability=durability) as longer,
+            turnlog.open(url_of(short), durability=durability) as shorter,
+        ):
+            pair = side_by_side(
+                setting.pick(15, 3), partial(say, longer.get(LONG)), lambda: say(_begun(shorter))  # noqa: B023 - used here
+            )
+        what = f"message {messages:,}, durability {durability}"
+        figures.append(compared("late", what, pair, against="turnlog's message 100", target=FLAT))
+        figures.append(_late_raw(setting, durability, messages))
+    return figures
+
+
+def opened(setting: Setting) -> list[Figure]:
+    """Opening a session of 100,000 messages against one of 100, in one file: a snapshot and what came after it."""
+    messages, n = setting.pick(100_000, 2_000), 50
+    path = setting.folder / "open.db"
+    long_session(path, messages)
+    with turnlog.open(url_of(path)) as store:
+        short = store.session(user_id="user-1")
+        fill(short, 100)
+        fill(store.get(LONG), 1)
+
+        def open_often(session_id: str) -> float:
+            return timed(n, lambda: [store.get(session_id) for _ in range(n)])
+
+        pair = side_by_side(setting.pick(15, 3), partial(open_often, LONG), partial(open_often, short.id))
+    what = f"open a session of {messages:,} messages"
+    return [compared("open", what, pair, against="open one of 100", target=FLAT)]
+
+
+def say(session: turnlog.Session, n: int = EVERY) -> float:
+    """Add ``n`` messages, a commit each; return the seconds one took."""
+
+    def messages() -> None:
+        for i in range(n):
+            session.add_message(ROLES[i % 2], TEXT)
+
+    return timed(n, messages)
+
+
+def _take_turns(session: turnlog.Session) -> float:
+    def turns() -> None:
+        for _ in range(EVERY):
+            with session.turn():
+                session.add_message("user", TEXT)
+                session.add_message("assistant", TEXT)
+
+    return timed(EVERY, turns)
+
+
+def _begun(store: turnlog.ConversationStore) -> turnlog.Session:
+    """Return a new session that has 99 messages."""
+    session = store.session(user_id="user-1")
+    fill(session, 99)
+    return session
+
+
+def _late_raw(setting: Setting, durability: str, messages: int) -> Figure:
+    contents = _contents(setting.folder / f"{durability}-sample.db")
+    with (
+        raw.Log(setting.folder / f"{durability}-raw-long.db", durability, contents) as long,
+        raw.Log(setting.folder / f"{durability}-raw-short.db", durability, contents) as short,
+    ):
+        long.fill(messages)
+        short.fill(99)
+        pair = side_by_side(
+            setting.pick(15, 3),
+            partial(long.round, raw.append_each, EVERY),
+            partial(short.round, raw.append_each, EVERY),
+        )
+    what = f"message {messages:,} by the plain driver, durability {durability}"
+    return compared("late", what, pair, against="its message 100")
+
+
+def _contents(path: Path) -> list[tuple[str, bytes]]:
+    """Return what turnlog stores of messages, each in a commit of its own."""
+    with turnlog.open(url_of(path), durability="normal") as store:
+        say(store.session(user_id="user-1"))
+    return raw.stored_messages(path)

@@ -1,0 +1,140 @@
+"""Reading: the last messages of a long session, a whole history, folding and replaying a stream."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import turnlog
+from scripts.benchmarks import raw
+from scripts.benchmarks.measuring import Figure, Setting, Target, compared, side_by_side, timed
+from scripts.benchmarks.stores import LONG, long_session, mixed_session, url_of
+from turnlog.adapters.connect import connect
+from turnlog.domain.mapper import Codec, Fact
+from turnlog.domain.recorder import Recorder
+from turnlog.domain.session import fold, initial
+
+STREAM = f"default/{LONG}"
+TWICE = Target(2.0)
+A_THIRD = Target(1 / 3, at_least=True)
+"""300,000 events/s where reading the rows gives 900,000."""
+_ROWS = "SELECT position, originator_version, topic, state FROM turnlog_events WHERE originator_id = ?"
+_PAGE = 2_000
+
+
+def last(setting: Setting) -> list[Figure]:
+    """The last 50 messages of a session of 100,000. Raw: the query for the last 50 rows of the same table, fetchall.
+
+    A second comparison decodes these rows with ``json.loads``, which is the least that any reader has to do.
+    """
+    messages, n = setting.pick(100_000, 2_000), setting.pick(200, 20)
+    path = setting.folder / "last.db"
+    long_session(path, messages)
+    connection = raw.connect(path)
+    query = f"{_ROWS} ORDER BY originator_version DESC LIMIT 50"
+
+    def fetched() -> list[tuple[int, int, str, bytes]]:
+        return connection.execute(query, (STREAM,)).fetchall()
+
+    with turnlog.open(url_of(path)) as store:
+        session = store.get(LONG)
+        ours = partial(timed, n, lambda: [session.history(last=50) for _ in range(n)])
+        rounds = setting.pick(15, 3)
+        rows = side_by_side(rounds, ours, lambda: timed(n, lambda: [fetched() for _ in range(n)]))
+        decoded = side_by_side(
+            rounds, ours, lambda: timed(n, lambda: [[json.loads(row[3]) for row in fetched()] for _ in range(n)])
+        )
+    connection.close()
+    what = f"the last 50 messages of {messages:,}"
+    return [
+        compared("last", what, rows, against="the query for these rows", target=TWICE),
+        compared("last", what, decoded, against="the query, and json.loads of each row"),
+    ]
+
+
+def history(setting: Setting) -> list[Figure]:
+    """The full history of 5,000 messages. Raw: one json.loads of one blob that holds the same messages.
+
+    The blob is in memory and holds of each message its id, role, content and time, as a session row of one's own would.
+    """
+    messages, n = setting.pick(5_000, 500), setting.pick(5, 2)
+    path = setting.folder / "history.db"
+    long_session(path, messages)
+    with turnlog.open(url_of(path)) as store:
+        session = store.get(LONG)
+        blob = json.dumps(
+            [
+                {
+                    "message_id": message.message_id,
+                    "role": message.role,
+                    "content": message.content,
+                    "recorded_at": message.recorded_at.isoformat(),
+                }
+                for message in session.history()
+            ]
+        )
+        pair = side_by_side(
+            setting.pick(15, 3),
+            lambda: timed(n, lambda: [session.history() for _ in range(n)]),
+            lambda: timed(n, lambda: [json.loads(blob) for _ in range(n)]),
+        )
+    what = f"the full history of {messages:,} messages"
+    return [compared("history", what, pair, against="json.loads of one blob of them", target=TWICE)]
+
+
+def replay(setting: Setting) -> list[Figure]:
+    """Folding a stream of 100,000 events to its state, and ``Session.replay``. Raw: iterating over the stream's rows.
+
+    Half of the events are messages, the others routes, steps, data and tool calls. The fold reads, decodes and evolves
+    as opening a session without a snapshot does; beside it, evolving alone, of events that are decoded already.
+    """
+    path = setting.folder / "replay.db"
+    events = mixed_session(path, setting.pick(100_000, 4_000))
+    rounds = setting.pick(9, 3)
+    connection = raw.connect(path)
+    query = f"{_ROWS} ORDER BY originator_version"
+
+    def rows() -> None:
+        for _ in connection.execute(query, (STREAM,)):
+            pass
+
+    read = partial(_rate, events, rows)
+    recorder = connect(url_of(path), durability="full", engine=None, options={}).recorder
+    facts = list(_facts(recorder))
+    with turnlog.open(url_of(path)) as store:
+        session = store.get(LONG)
+        folded = side_by_side(rounds, partial(_rate, events, lambda: _fold(_facts(recorder))), read)
+        evolved = side_by_side(
+            rounds,
+            partial(_rate, events, lambda: _fold(_facts(recorder))),
+            partial(_rate, events, lambda: _fold(iter(facts))),
+        )
+        del facts
+        replayed = side_by_side(rounds, partial(_rate, events, lambda: _exhaust(session.replay())), read)
+    recorder.close()
+    connection.close()
+    return [
+        compared(
+            "replay",
+            f"fold {events:,} events of one session",
+            folded,
+            against="reading their rows",
+            unit="events/s",
+            target=A_THIRD,
+        ),
+        compared(
+            "replay",
+            f"fold {events:,} events of one session",
+            evolved,
+            against="evolving decoded events alone",
+            unit="events/s",
+        ),
+        compared(
+            "replay",
+            f"replay {events:,} events, each with the states around it",
+            replayed,
+            against="reading their rows",
+            unit="events/s",
+            target=A_THIRD,
+        ),
+    ]

@@ -1,0 +1,96 @@
+"""What is kept of views besides their rows: checkpoints, the tables they created, parked sessions, open trials."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from turnlog.adapters.names import Names, quoted
+from turnlog.projections.session_index import microseconds, moment
+from turnlog.projections.view_store import Checkpoint, Parked, Trial
+
+
+class Bookkeeping:
+    """Two tables, under their chosen names."""
+
+    def __init__(self, names: Names) -> None:
+        self.tables = (names.views, names.parked)
+        views, parked = quoted(names.views), quoted(names.parked)
+        key = '"view" = ? AND "stream" = ?'
+        self._checkpoints = f'SELECT "name", "revision", "position", "mark" FROM {views} ORDER BY "name"'
+        self._record = f'UPDATE {views} SET "revision" = ?, "position" = ?, "mark" = ? WHERE "name" = ?'
+        self._insert = f"INSERT INTO {views} VALUES (?, ?, ?, ?, ?)"
+        self._created = f'SELECT "tables" FROM {views} WHERE "name" = ?'
+        self._delete = (f'DELETE FROM {views} WHERE "name" = ?', f'DELETE FROM {parked} WHERE "view" = ?')
+        self._parked = f'SELECT * FROM {parked} WHERE "view" = ? ORDER BY "position"'
+        self._park = f"INSERT OR REPLACE INTO {parked} VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._release = f"DELETE FROM {parked} WHERE {key}"
+        self._forget = f'DELETE FROM {parked} WHERE "stream" = ?'
+
+    def checkpoints(self, connection: sqlite3.Connection) -> dict[str, Checkpoint]:
+        """Return every view's checkpoint."""
+        return {row[0]: Checkpoint(*row) for row in connection.execute(self._checkpoints).fetchall()}
+
+    def record(self, connection: sqlite3.Connection, at: Checkpoint) -> None:
+        """Set a view's checkpoint."""
+        connection.execute(self._record, (at.revision, at.position, at.mark, at.name))
+
+    def insert(self, connection: sqlite3.Connection, at: Checkpoint, created: Sequence[str]) -> None:
+        """Begin a view's record, with the names of the tables and SQL views that it created."""
+        connection.execute(self._insert, (*at, json.dumps(created)))
+
+    def created(self, connection: sqlite3.Connection, name: str) -> list[str]:
+        """Return the names of what a view created."""
+        row = connection.execute(self._created, (name,)).fetchone()
+        return [] if row is None else json.loads(row[0])
+
+    def delete(self, connection: sqlite3.Connection, name: str) -> None:
+        """Delete a view's record and its parked sessions."""
+        for statement in self._delete:
+            connection.execute(statement, (name,))
+
+    def parked(self, connection: sqlite3.Connection, name: str) -> list[Parked]:
+        """Return a view's parked sessions, in the order of their positions."""
+        rows = connection.execute(self._parked, (name,)).fetchall()
+        return [Parked(*row[:-1], moment(row[-1])) for row in rows]
+
+    def park(self, connection: sqlite3.Connection, parked: Parked) -> None:
+        """Park a session, or take the place of its record."""
+        connection.execute(self._park, (*parked[:-1], microseconds(parked.parked_at)))
+
+    def release(self, connection: sqlite3.Connection, name: str, stream: str) -> None:
+        """Delete a parked session's record."""
+        connection.execute(self._release, (name, stream))
+
+    def forget(self, connection: sqlite3.Connection, stream: str) -> None:
+        """Delete what is kept of a session in all views."""
+        connection.execute(self._forget, (stream,))
+
+
+class Trials:
+    """Trials as small files beside the database: they must outlive a process, but not a power failure."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def read(self, name: str) -> Trial | None:
+        """Return the open trial; one whose file was cut is none."""
+        if self._path is None:
+            return None
+        try:
+            return Trial(*json.loads(self._file(name).read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def begin(self, name: str, trial: Trial) -> None:
+        """Note a trial."""
+        if self._path is not None:
+            self._file(name).write_text(json.dumps(trial))
+
+    def end(self, name: str) -> None:
+        """Take the note back."""
+        if self._path is not None:
+            self._file(name).unlink(missing_ok=True)
+
+    def _file(self, name: str) -> Path:
+        return Path(f"{self._path}.trial-{name}")

@@ -1,0 +1,197 @@
+"""Generations of a view on SQLite: what a projection created, copying it from where it was built, comparing the two.
+
+A projection's SQL names its tables literally, so a new generation is built in a database of its own, under the same
+names, and then copied in one transaction: tables, rows, indexes, triggers, views, FTS tables by their rows.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from turnlog.domain.errors import InvalidInput
+from turnlog.projections.view_store import StoredView
+
+
+class Item(NamedTuple):
+    """One thing a projection created: a table, index, trigger or view. ``of`` is the table it belongs to."""
+
+    kind: str
+    name: str
+    of: str
+    sql: str
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it is a virtual table."""
+        return self.kind == "table" and self.sql[:14].upper() == "CREATE VIRTUAL"
+
+
+def blueprint(view: StoredView) -> list[Item]:
+    """Return what the view creates, found out in an empty database."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        view.create(connection)
+        return items(connection)
+
+
+def items(connection: sqlite3.Connection, without: Collection[str] = ()) -> list[Item]:
+    """Return what a database holds besides the tables ``without``; not the inner tables of virtual ones."""
+    select = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%'"
+    found = [Item(*row) for row in connection.execute(select + " ESCAPE '\\' ORDER BY rowid").fetchall()]
+    inner = tuple(f"{item.name}_" for item in found if item.is_virtual)
+    return [item for item in found if item.of not in without and not (inner and item.of.startswith(inner))]
+
+
+def require_free(connection: sqlite3.Connection, wanted: Sequence[Item]) -> None:
+    """Refuse to create what is there already: it is somebody else's, and may be of value.
+
+    Raises:
+        InvalidInput: naming it.
+    """
+    taken = {name.lower() for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    for item in wanted:
+        if item.name.lower() in taken:
+            raise InvalidInput("projection", f"its {item.kind} {item.name!r} is there already and is not its own")
+
+
+def to_drop(created: Sequence[Item]) -> list[str]:
+    """Return the names to give to ``drop``: the rest goes with the tables."""
+    return [item.name for item in created if item.kind in ("table", "view")]
+
+
+def drop(connection: sqlite3.Connection, names: Sequence[str]) -> None:
+    """Drop tables and views, those that are there."""
+    for name in names:
+        row = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        if row is not None:
+            connection.execute(f"DROP {row[0]} {_quoted(name)}")
+
+
+def copy(source: sqlite3.Connection, target: sqlite3.Connection, built: Sequence[Item]) -> None:
+    """Create in ``target`` what was built in ``source``, rows and all; indexes when the rows are there."""
+    tables = [item for item in built if item.kind == "table"]
+    for item in sorted(tables, key=lambda item: item.is_virtual):
+        target.execute(item.sql)
+        _copy_rows(source, target, item)
+    for item in built:
+        if item.kind != "table":
+            target.execute(item.sql)
+
+
+def differences(
+    ours: sqlite3.Connection, theirs: sqlite3.Connection, built: Sequence[Item], session: tuple[str, str]
+) -> Iterator[str]:
+    """Say in words in which rows two generations differ, without what stands in them.
+
+    Rows are walked in the order of a unique key's index where there is one; else SQLite sorts them. ``session`` names
+    the columns that tell a row's tenant and session.
+    """
+    for item in built:
+        if item.kind == "table":
+            yield from _compare(ours, theirs, item.name, session)
+
+
+def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, item: Item) -> None:
+    table = _quoted(item.name)
+    columns = [_quoted(name) for name in _columns(source, item.name)]
+    rowid = _rowid(source, item, columns)
+    listed = ", ".join(rowid + columns)
+    marks = ", ".join("?" * (len(rowid) + len(columns)))
+    target.executemany(
+        f"INSERT INTO {table} ({listed}) VALUES ({marks})",  # noqa: S608 - names out of the schema, quoted
+        source.execute(f"SELECT {listed} FROM {table}"),  # noqa: S608 - as above
+    )
+    if "AUTOINCREMENT" in item.sql.upper():
+        row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (item.name,)).fetchone()
+        if row is not None:
+            target.execute("DELETE FROM sqlite_sequence WHERE name = ?", (item.name,))
+            target.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (item.name, row[0]))
+
+
+def _rowid(source: sqlite3.Connection, item: Item, columns: Sequence[str]) -> list[str]:
+    """Return how to name the row's number, where it has one that is no column: others may refer to it."""
+    lowered = {column.lower() for column in columns}
+    free = next((name for name in ("rowid", "_rowid_", "oid") if _quoted(name) not in lowered), None)
+    if free is None:
+        return []
+    if not item.is_virtual:
+        info = source.execute(f"PRAGMA table_info({_quoted(item.name)})").fetchall()
+        if any(row[5] and row[2].upper() == "INTEGER" for row in info) or "WITHOUT ROWID" in item.sql.upper():
+            return []
+    return [free]
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    return [row[1] for row in connection.execute(f"PRAGMA table_info({_quoted(table)})").fetchall()]
+
+
+def _unique_key(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Return the columns of a unique key that is never null, whose index has the rows in order; or nothing."""
+    required = {row[1] for row in connection.execute(f"PRAGMA table_info({_quoted(table)})") if row[3]}
+    for _, index, unique, _, partial in connection.execute(f"PRAGMA index_list({_quoted(table)})").fetchall():
+        parts = connection.execute(f"PRAGMA index_xinfo({_quoted(index)})").fetchall()
+        key = [part for part in parts if part[5]]
+        plain = all(part[2] in required and part[4] == "BINARY" and not part[3] for part in key)
+        if unique and not partial and plain:
+            return [part[2] for part in key]
+    return []
+
+
+def _compare(
+    ours: sqlite3.Connection, theirs: sqlite3.Connection, table: str, session: tuple[str, str]
+) -> Iterator[str]:
+    columns = _columns(theirs, table)
+    if _columns(ours, table) != columns:
+        yield f"table {table!r} is not there as it should be"
+        return
+    key = _unique_key(theirs, table)
+    ordered = key + [column for column in columns if column not in key]
+    width = len(key) or len(ordered)
+    collation = "" if key else " COLLATE BINARY"
+    order = ", ".join(_quoted(column) + collation for column in ordered)
+    select = f"SELECT {', '.join(map(_quoted, ordered))} FROM {_quoted(table)} ORDER BY {order}"  # noqa: S608 - quoted
+    for have, want in _merged(ours.execute(select), theirs.execute(select), width):
+        place = _place(table, dict(zip(ordered[:width], want or have or (), strict=False)), session)
+        if have is None:
+            yield f"{place} is missing"
+        elif want is None:
+            yield f"{place} should not be there"
+        else:
+            yield f"{place} differs in {', '.join(c for c, a, b in zip(ordered, have, want, strict=True) if a != b)}"
+
+
+Row = tuple[Any, ...]
+
+
+def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:
+    """Yield the pairs of rows that are not equal, by their first ``width`` values."""
+    have, want = next(ours, None), next(theirs, None)
+    while have is not None or want is not None:
+        if have == want:
+            have, want = next(ours, None), next(theirs, None)
+        elif want is None or (have is not None and _ranked(have[:width]) < _ranked(want[:width])):
+            yield have, None
+            have = next(ours, None)
+        elif have is None or _ranked(want[:width]) < _ranked(have[:width]):
+            yield None, want
+            want = next(theirs, None)
+        else:
+            yield have, want
+            have, want = next(ours, None), next(theirs, None)
+
+
+def _ranked(values: Row) -> list[tuple[int, Any]]:
+    """Return values as Python sorts them the way SQLite does: null, numbers, text, blobs."""
+    return [(0, 0) if v is None else (3 if isinstance(v, bytes) else 2 if isinstance(v, str) else 1, v) for v in values]
+
+
+def _place(table: str, values: dict[str, Any], session: tuple[str, str]) -> str:
+    """Name a row by its session if it has one, and by the numbers of its key."""
+    tenant, session_id = (values.pop(column, None) for column in session)
+    numbers = ", ".join(f"{column} {value}" for column, value in values.items() if isinstance(value, int))
+    words = f"the row of session {session_id!r} of tenant {tenant!r}" if session_id is not None else "a row"
+    return f"table {table!r}: {words}" + (f" ({numbers})" if numbers else "")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,111 @@
+"""The queries on the built-in views as SQLAlchemy selects, compiled to text. Imported when a view is first queried.
+
+Every list is a scan of one index, in its order, from where the page before ended. Which index that is, is said here
+and not left to a planner without statistics: the most selective filter keeps its index, the others are marked as
+not to be looked for in one.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from turnlog.adapters.names import SESSION_COLUMNS, Names
+from turnlog.adapters.sql import Tables, compiled, unindexed
+
+_FILTERS = ("user_id", "agent", "current_route", "status")
+"""Columns that are filtered by, the most selective first."""
+
+
+class Selects:
+    """Makes queries for one set of names. ``given`` are the parameters that a query will have, which shape it."""
+
+    def __init__(self, names: Names) -> None:
+        tables = Tables(names)
+        self._sessions = tables.session_index.c
+        self._messages = tables.message_index.c
+
+    def sessions(self, given: Collection[str]) -> str:
+        """Sessions, newest update first."""
+        c = self._sessions
+        statement = self._session_rows()
+        filters = [column for column in _FILTERS if column in given]
+        for column in filters:
+            left = c[column] if column == filters[0] else unindexed(c[column])
+            statement = statement.where(left == sa.bindparam(column))
+        if "older" in given:
+            statement = statement.where(c.updated_at < sa.bindparam("older"))
+        if "newer" in given:
+            statement = statement.where(c.updated_at > sa.bindparam("newer"))
+        if "before" in given:
+            statement = statement.where(c.updated_position < sa.bindparam("before"))
+        if "without" in given:
+            statement = statement.where(_without(c.session_id))
+        return compiled(_limited(statement.order_by(c.updated_position.desc())))
+
+    def session(self) -> str:
+        """One session."""
+        return compiled(self._session_rows().where(self._sessions.session_id == sa.bindparam("session_id")))
+
+    def active(self) -> str:
+        """The newest created active session of a user."""
+        c = self._sessions
+        statement = (
+            self._session_rows()
+            .where(c.user_id == sa.bindparam("user_id"), c.status == sa.literal_column("'active'"))
+            .where(_without(c.session_id))
+            .order_by(c.created_position.desc())
+        )
+        return compiled(_limited(statement, sa.literal_column("1")))
+
+    def messages(self, given: Collection[str]) -> str:
+        """A user's messages, newest first."""
+        c = self._messages
+        statement = (
+            sa.select(c.session_id, c.message_id, c.position, c.item, c.version, c.content_version)
+            .where(c.tenant == sa.bindparam("tenant"), c.user_id == sa.bindparam("user_id"))
+            .order_by(c.position.desc(), c.item.desc())
+        )
+        if "position" in given:
+            last = sa.tuple_(sa.bindparam("position"), sa.bindparam("item"))
+            statement = statement.where(sa.tuple_(c.position, c.item) < last)
+        if "without" in given:
+            statement = statement.where(_without(c.session_id))
+        return compiled(_limited(statement))
+
+    def users(self) -> str:
+        """Users in order of their ids, with what they have."""
+        c = self._sessions
+        statement = (
+            sa.select(c.user_id, sa.func.count(), sa.func.sum(c.message_count), sa.func.max(c.updated_at))
+            .where(c.tenant == sa.bindparam("tenant"), c.user_id > sa.bindparam("after"))
+            .group_by(c.user_id)
+            .order_by(c.user_id)
+        )
+        return compiled(_limited(statement))
+
+    def statuses(self) -> str:
+        """Sessions, events and messages by status."""
+        c = self._sessions
+        counts = sa.select(c.status, sa.func.count(), sa.func.sum(c.version), sa.func.sum(c.message_count))
+        return compiled(counts.where(c.tenant == sa.bindparam("tenant")).group_by(c.status).order_by(c.status))
+
+    def user_count(self) -> str:
+        """How many users there are."""
+        c = self._sessions
+        return compiled(sa.select(sa.func.count(c.user_id.distinct())).where(c.tenant == sa.bindparam("tenant")))
+
+    def _session_rows(self) -> sa.Select[Any]:
+        c = self._sessions
+        return sa.select(*(c[column] for column in SESSION_COLUMNS)).where(c.tenant == sa.bindparam("tenant"))
+
+
+def _limited(statement: sa.Select[Any], limit: sa.ColumnElement[Any] | None = None) -> sa.Select[Any]:
+    """Return the select with its limit; the dialect would add a parameter of its own for the offset."""
+    return statement.limit(sa.bindparam("limit") if limit is None else limit).offset(sa.literal_column("0"))
+
+
+def _without(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Return the condition that ``column`` is none of a JSON list's."""
+    ids = sa.func.json_each(sa.bindparam("without")).table_valued("value")
+    return column.not_in(sa.select(ids.c.value))
