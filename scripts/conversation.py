@@ -4,11 +4,12 @@
     scripts/run --store sqlite:///s.db on a store that stays
     scripts/run FILE…                  with your own conversation files instead
 
-Each part is a process of its own: ``hold``, ``resume``, and one ``turnlog`` command after the other. Exits 0 only if
-everything is as it should be.
+Each part is a process of its own: ``hold`` and ``resume`` (of files: the import and ``extend``), then one ``turnlog``
+command after the other. Exits 0 only if everything is as it should be.
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.panel import Panel
+from rich.text import Text
 
 import turnlog
 
@@ -28,46 +30,53 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/run", description="Hold a conversation, continue it, audit it.")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="conversation files to take instead")
     parser.add_argument("--store", metavar="URL", help="where to keep it; without, in a file that is gone afterwards")
-    parser.add_argument("--part", choices=["hold", "resume"], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["hold", "resume", "extend"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.store == "memory://":
         parser.error("--store: two processes cannot share memory://")
     with tempfile.TemporaryDirectory() as folder:
         url = asked.store or f"sqlite:///{folder}/sessions.db"
-        match asked.part:
-            case "hold":
-                return hold(url)
-            case "resume":
-                return resume(url)
-            case _:
-                return run_all(url, asked.files)
+        try:
+            match asked.part:
+                case "hold":
+                    return hold(url)
+                case "resume":
+                    return resume(url)
+                case "extend":
+                    return extend(url)
+                case _:
+                    return run_all(url, asked.files)
+        except turnlog.TurnlogError as error:
+            say(f"✗ {error}")
+            return 1
 
 
 def run_all(url: str, files: list[Path]) -> int:
     """Run every part on ``url``, each in a process of its own, until one fails."""
     if files:
         title("Your conversations, imported and compared with what they say of themselves")
-        fine = command(url, "import", "--check", *map(str, files))
+        fine = command(url, "import", "--check", *map(str, files)) and part(url, "extend")
     else:
         fine = part(url, "hold") and part(url, "resume")
-    if not fine:
-        return 1
+    return 0 if fine and audit(url) else 1
+
+
+def audit(url: str) -> bool:
+    """Show, by commands of the shell, what the log tells of the session that was last written to."""
     with turnlog.open(url) as store:
-        page = store.sessions(limit=1) if files else store.sessions(user_id=USER, limit=1)
-        session = store.get(page.items[0].session_id)
-        middle = max(1, session.version // 2)
-        chosen, last = session.id, str(session.version)
+        newest = store.sessions(limit=1).items[0]
+    chosen, middle, last = newest.session_id, str(max(1, newest.version // 2)), str(newest.version)
     title(f"An audit of session {chosen}: each event with what it changed")
     fine = command(url, "replay", chosen)
     title(f"The past: as it was at version {middle} of {last}, and what changed after that")
-    fine &= command(url, "show", chosen, "--at", str(middle))
-    fine &= command(url, "diff", chosen, str(middle), last)
+    fine &= command(url, "show", chosen, "--at", middle)
+    fine &= command(url, "diff", chosen, middle, last)
     title("The history as it stands, views rebuilt from the log, and the log verified")
     fine &= command(url, "history", chosen)
     fine &= command(url, "rebuild")
     fine &= command(url, "verify")
     fine &= command(url, "sessions", "--limit", "10")
-    return 0 if fine else 1
+    return fine
 
 
 def hold(url: str) -> int:
@@ -134,6 +143,30 @@ def resume(url: str) -> int:
         )
 
 
+def extend(url: str) -> int:
+    """Go on with an imported conversation, on a fork: the record of what was said stays as it is."""
+    title("The second process goes on with one of them, on a fork")
+    with turnlog.open(url) as store:
+        page = store.sessions(limit=1)
+        if not page.items:
+            say("✗ there was no conversation in these files")
+            return 1
+        original = store.get(page.items[0].session_id)
+        fork = original.fork()
+        fork.add_message("user", "One more thing …")
+        say(f"session {fork.id} goes on from {original.id} at version {original.version}")
+        said = [(message.role, message.content) for message in fork.history()]
+        return check(
+            {
+                "the fork begins as the original": said[:-1] == [(old.role, old.content) for old in original.history()]
+                and fork.data == original.data,
+                "what is new is in the fork": said[-1] == ("user", "One more thing …") and fork.status == "active",
+                "the original is as it was": store.get(original.id).state == original.state,
+                "the log verifies": store.verify(original.id).ok and store.verify(fork.id).ok,
+            }
+        )
+
+
 def part(url: str, name: str) -> bool:
     """Run one part of this script as a process of its own."""
     return subprocess.run([sys.executable, __file__, "--part", name, "--store", url], check=False).returncode == 0
@@ -141,7 +174,7 @@ def part(url: str, name: str) -> bool:
 
 def command(url: str, *arguments: str) -> bool:
     """Run one turnlog command as a user would, and show it."""
-    say(f"\n$ turnlog {' '.join(arguments)}")
+    say(f"\n$ {shlex.join(['turnlog', *arguments])}")
     done = subprocess.run([sys.executable, "-m", "turnlog", *arguments, "--store", url], check=False)
     if done.returncode:
         say(f"✗ it exited with {done.returncode}")
@@ -157,7 +190,7 @@ def check(facts: dict[str, bool]) -> int:
 
 def title(text: str) -> None:
     """Begin a part of the output."""
-    CONSOLE.print(Panel(text, style="bold"))
+    CONSOLE.print(Panel(Text(text), style="bold"))
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ asks again under its lock: what was missed is read, everything is decided anew, 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from os import urandom
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import msgspec
 
@@ -29,7 +29,14 @@ from turnlog.domain.mapper import Codec, text_hash
 from turnlog.domain.recorder import Batch, KeyRow, Reader, Recorder, SnapshotRow
 from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
 from turnlog.domain.values import Message, Receipt, SessionState
-from turnlog.projections.history import Occurrence, read_back, visible_back, visible_message, window
+from turnlog.projections.history import (
+    Occurrence,
+    messages_back,
+    occurrences_back,
+    pages_back,
+    visible_message,
+    window,
+)
 from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
 
 SNAPSHOT_EVERY = 100
@@ -38,11 +45,10 @@ _PAGE = 2_000
 
 
 class Loaded(NamedTuple):
-    """What is known of a stream: its state, and hash and position of its last event."""
+    """What is known of a stream: its state, and the hash of its last event."""
 
     state: SessionState
     hash: bytes
-    position: int
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -125,19 +131,19 @@ class Decider:
 
     def nothing(self, session_id: str) -> Loaded:
         """Return what is known of a session of which nothing is recorded."""
-        return Loaded(initial(self.tenant, session_id), b"", 0)
+        return Loaded(initial(self.tenant, session_id), b"")
 
     def _forward(self, reader: Reader, session_id: str, loaded: Loaded, upto: int | None) -> Loaded:
         stream = self.stream(session_id)
-        state, digest, position = loaded
+        state, digest = loaded
         while True:
             rows = reader.select_stream(stream, after=state.version, upto=upto, limit=_PAGE)
             if not rows:
-                return Loaded(state, digest, position)
+                return Loaded(state, digest)
             state = fold(state, self.codec.facts(stream, rows, state.version))
-            position, digest = rows[-1][0], header_of(rows[-1][3]).hash
+            digest = header_of(rows[-1][3]).hash
             if len(rows) < _PAGE:
-                return Loaded(state, digest, position)
+                return Loaded(state, digest)
 
     def _snapshot(self, reader: Reader, session_id: str) -> Loaded | None:
         stream = self.stream(session_id)
@@ -147,7 +153,7 @@ class Decider:
         found = reader.select_stream(stream, after=row.version - 1, upto=row.version)
         if not found or header_of(found[0][3]).hash != row.hash:
             return None
-        return Loaded(_decode_state(row.state), row.hash, found[0][0])
+        return Loaded(_decode_state(row.state), row.hash)
 
     # --- write --------------------------------------------------------------------------------------------------------
 
@@ -180,9 +186,9 @@ class Decider:
 
             position = self.recorder.append((plan.batch, *also), again)[0]
             if plan.batch.rows:
-                state, digest, _ = plan.loaded
-                plan = Plan(plan.batch, Loaded(state, digest, position), plan.event_ids, plan.earlier)
-        return plan, self._receipt(plan)
+                return plan, self.receipt(plan, position)
+        version = plan.earlier[-1] if plan.earlier else plan.loaded.state.version
+        return plan, self.receipt_at(loaded.state.id, version, fresh=not plan.earlier)
 
     def _plan_on_newest(self, loaded: Loaded, said: Sequence[Said], turn_key: tuple[str, bytes] | None) -> Plan:
         """Plan on what is known; an answer other than "write this" must come from the newest state."""
@@ -238,7 +244,7 @@ class Decider:
         self, loaded: Loaded, decided: Sequence[tuple[Event, Said]], keys: Sequence[KeyRow], earlier: tuple[int, ...]
     ) -> Plan:
         """Make the rows to append for what was decided, and the state after it."""
-        state, previous, position = loaded
+        state, previous = loaded
         stream, topics, new_id, version = self.stream(state.id), self.codec.topics, self.new_id, state.version
         now, n, genesis_salt = self.now(state), len(decided), None
         if version == 0:
@@ -277,7 +283,7 @@ class Decider:
             if version // SNAPSHOT_EVERY > loaded.state.version // SNAPSHOT_EVERY:
                 snapshot = SnapshotRow(version, FOLD_REVISION, previous, _encode_state(state))
         batch = Batch(stream, rows, keys, snapshot)
-        return Plan(batch, Loaded(state, previous, position), tuple(event_ids), earlier)
+        return Plan(batch, Loaded(state, previous), tuple(event_ids), earlier)
 
     def now(self, state: SessionState) -> datetime:
         """Return the time to record: the clock's, but never before the session's last event."""
@@ -305,42 +311,45 @@ class Decider:
         """Find what ``command`` names among the events up to ``version`` and those ``pending`` after them."""
         match command:
             case c.EditMessage(message_id) | c.RemoveMessage(message_id):
-                messages = visible_back(self.back(reader, stream, version, pending))
+                messages = self.messages(reader, stream, version, pending)
                 return Found(message=_found_message(visible_message(messages, message_id)))
             case c.PopMessage():
-                messages = visible_back(self.back(reader, stream, version, pending, first_page=8))
+                messages = self.messages(reader, stream, version, pending, first_page=8)
                 return Found(message=_found_message(next(messages, None)))
             case c.CompactHistory(_, _, keep_last):
-                messages = visible_back(self.back(reader, stream, version, pending))
+                messages = self.messages(reader, stream, version, pending)
                 kept = window(messages, last=keep_last, max_tokens=None, count=None, exact=keep_last == 0)
                 return Found(kept=len(kept))
             case c.ReturnTool(call_id):
                 calls = self.back(reader, stream, version, pending, CALL_TOPICS, first_page=8)
-                names = (
-                    event.name
-                    for _, event, _, _ in calls
-                    if isinstance(event, e.ToolCalled) and event.call_id == call_id
-                )
-                name = next(names, None)
+                events = (event for _, event, _, _ in calls)
+                name = next((event.name for event in events if _is_call(event, call_id)), None)
                 return Found(call=None if name is None else c.FoundCall(name))
             case c.StartRun(run_id) | c.FinishRun(run_id):
                 return Found(run=_found_run(self.back(reader, stream, version, pending, RUN_TOPICS), run_id))
             case _:
                 return NOTHING
 
+    def messages(
+        self, reader: Reader, stream: str, version: int, pending: Sequence[Occurrence] = (), first_page: int = 64
+    ) -> Iterator[Message]:
+        """Yield the visible messages newest first, as of ``version`` and the events ``pending`` after it."""
+        return messages_back(
+            self.codec, stream, pages_back(reader, stream, upto=version, first_page=first_page), pending
+        )
+
     def back(
         self,
         reader: Reader,
         stream: str,
         version: int,
-        pending: Sequence[Occurrence] = (),
-        topics: frozenset[str] | None = None,
+        pending: Sequence[Occurrence],
+        topics: frozenset[str],
         first_page: int = 64,
     ) -> Iterator[Occurrence]:
-        """Yield events newest first: those ``pending``, then those stored up to ``version``."""
-        yield from reversed(pending)
-        given = {} if topics is None else {"topics": topics}
-        yield from read_back(reader, self.codec, stream, upto=version, first_page=first_page, **given)
+        """Yield events of these topics newest first: those ``pending``, then those stored up to ``version``."""
+        pages = pages_back(reader, stream, upto=version, first_page=first_page)
+        return occurrences_back(self.codec, stream, pages, topics, pending)
 
     def _pending(self, version: int, written: Sequence[tuple[Event, Said]], now: datetime) -> list[Occurrence]:
         return [
@@ -360,11 +369,9 @@ class Decider:
 
     # --- receipts -----------------------------------------------------------------------------------------------------
 
-    def _receipt(self, plan: Plan) -> Receipt:
-        if not plan.batch.rows:
-            version = plan.earlier[-1] if plan.earlier else plan.loaded.state.version
-            return self.receipt_at(plan.loaded.state.id, version, fresh=not plan.earlier)
-        state, digest, position = plan.loaded
+    def receipt(self, plan: Plan, position: int) -> Receipt:
+        """Return the receipt of an append whose last row got ``position``."""
+        state, digest = plan.loaded
         return Receipt(
             session_id=state.id,
             version=state.version,
@@ -407,6 +414,10 @@ class Decider:
 
 def _found_message(message: Message | None) -> c.FoundMessage | None:
     return None if message is None else c.FoundMessage(message.message_id, message.content)
+
+
+def _is_call(event: object, call_id: str) -> TypeGuard[e.ToolCalled]:
+    return isinstance(event, e.ToolCalled) and event.call_id == call_id
 
 
 def _found_run(events: Iterator[Occurrence], run_id: str) -> c.FoundRun | None:

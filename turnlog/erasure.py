@@ -32,7 +32,5 @@ def erase(decider: Decider, sessions: Sequence[Loaded], said: Said | None = None
 
     first = batches(decider.recorder)
     if first:
-        positions = decider.recorder.append(first, batches)
-        for i, position in enumerate(positions):
-            plans[i] = plans[i]._replace(loaded=plans[i].loaded._replace(position=position))
+        decider.recorder.append(first, batches)
     return plans

@@ -16,14 +16,7 @@ from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.domain.events import MessageEdited
 from turnlog.domain.values import Message, Page, SessionState, SessionSummary, UserSummary
 from turnlog.projections.engine import Engine
-from turnlog.projections.history import TOPICS as HISTORY_TOPICS
-from turnlog.projections.history import (
-    Occurrence,
-    message_of,
-    occurrences,
-    visible_back,
-    with_content,
-)
+from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
 from turnlog.projections.message_index import MessageRow
 from turnlog.projections.session_index import SessionFilter, SessionRow
 
@@ -126,11 +119,15 @@ class Index:
 
     def _live_row(self, session_id: str) -> SessionRow | None:
         decider = self._decider
-        state, _, updated = decider.load(session_id)
+        state = decider.load(session_id).state
         if state.deleted or state.version == 0:
             return None
-        first = decider.recorder.select_stream(decider.stream(session_id), upto=1)
-        return SessionRow(summary=summary_of(state), created_position=first[0][0], updated_position=updated)
+        created, updated = (self._position(session_id, version) for version in (1, state.version))
+        return SessionRow(summary=summary_of(state), created_position=created, updated_position=updated)
+
+    def _position(self, session_id: str, version: int) -> int:
+        recorder, stream = self._decider.recorder, self._decider.stream(session_id)
+        return recorder.select_stream(stream, after=version - 1, upto=version)[0][0]
 
     def _live_messages(
         self, session_id: str, user_id: str, before: tuple[int, int] | None
@@ -142,7 +139,7 @@ class Index:
         stream = decider.stream(session_id)
         rows = decider.recorder.select_stream(stream, desc=True)
         positions = {version: position for position, version, _, _ in rows}
-        messages = list(visible_back(occurrences(decider.codec, stream, rows, HISTORY_TOPICS)))
+        messages = list(messages_back(decider.codec, stream, (rows,)))
         items = _items(messages)
         found = [((positions[message.version], items[i]), message) for i, message in enumerate(messages)]
         return [entry for entry in found if before is None or entry[0] < before]
@@ -164,7 +161,7 @@ class Index:
         decider = self._decider
         stream = decider.stream(session_id)
         rows = decider.recorder.select_stream(stream, after=version - 1, upto=version)
-        return next(occurrences(decider.codec, stream, rows), None)
+        return Occurrence(version, *decider.codec.occurrence(stream, rows[0])) if rows else None
 
 
 def summary_of(state: SessionState) -> SessionSummary:

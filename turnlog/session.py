@@ -15,6 +15,7 @@ from turnlog.decider import Loaded
 from turnlog.domain import commands as c
 from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound
 from turnlog.domain.events import Json, MessageRemoved, ReplacementMessage
+from turnlog.domain.mapper import StreamRow
 from turnlog.domain.values import (
     Diff,
     Message,
@@ -29,7 +30,16 @@ from turnlog.domain.values import (
 from turnlog.inputs import WriteOptions
 from turnlog.projections import progress
 from turnlog.projections.history import TOPICS as HISTORY_TOPICS
-from turnlog.projections.history import Occurrence, everything, visible_back, visible_message, window
+from turnlog.projections.history import (
+    Occurrence,
+    everything,
+    living,
+    messages_back,
+    occurrences_back,
+    pages_back,
+    visible_message,
+    window,
+)
 from turnlog.writing import SessionWriter, Turn
 
 if TYPE_CHECKING:
@@ -54,9 +64,7 @@ class Home(Protocol):
         """Copy events 1..version into a new session."""
         ...
 
-    def reset_session(
-        self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions
-    ) -> "Session":
+    def reset_session(self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions) -> "Session":
         """Start the successor and archive this session."""
         ...
 
@@ -212,7 +220,7 @@ class Session:
 
     def message(self, message_id: str) -> Message | None:
         """Return the visible message with this id, or None."""
-        return visible_message(visible_back(self._back()), inputs.identifier("message_id", message_id))
+        return visible_message(self._messages(), inputs.identifier("message_id", message_id))
 
     def history(
         self,
@@ -236,10 +244,10 @@ class Session:
             InvalidInput: ``before`` names no such message, ``at`` no version.
         """
         _check_window(last, max_tokens, count)
-        few = None if include_removed or before is not None else last
-        events = self._back(at, first_page=_WHOLE if few is None else few)
-        said = reversed(everything(reversed(list(events)))) if include_removed else None
-        messages = said or visible_back(events)
+        if include_removed:
+            messages = reversed(everything(self._forth(HISTORY_TOPICS, at)))
+        else:
+            messages = self._messages(at, first_page=_WHOLE if last is None or before is not None else last)
         if before is not None:
             messages = _before(messages, inputs.identifier("before", before))
         return window(messages, last=last, max_tokens=max_tokens, count=count, exact=exact)
@@ -256,14 +264,14 @@ class Session:
     def pop_message(self, **options: Unpack[WriteOptions]) -> Message | None:
         """Take the last visible message out of the history and return it, or None if there is none."""
         if self._writer.turn is not None:
-            last = next(visible_back(self._back(first_page=8)), None)
+            last = next(self._messages(first_page=8), None)
             self._writer.say(c.PopMessage(), options)
             return last
         receipt = self._writer.say(c.PopMessage(), options)
         if not receipt.event_ids or receipt.version is None:
             return None
         removal = next(past.events(self._writer.decider, self.id, receipt.version - 1, receipt.version)).event
-        before = visible_back(self._back(receipt.version - 1, first_page=8))
+        before = self._messages(receipt.version - 1, first_page=8)
         return visible_message(before, removal.message_id) if isinstance(removal, MessageRemoved) else None
 
     def clear_history(self, **options: Unpack[WriteOptions]) -> Receipt:
@@ -553,26 +561,28 @@ class Session:
     def _version(self, moment: Moment, newest: int) -> int:
         return past.version_at(self._writer.decider, self.id, moment, newest)
 
-    def _back(self, at: Moment | None = None, *, first_page: int = 64) -> Iterator[Occurrence]:
-        """Iterate the events that make the history, newest first."""
+    def _messages(self, at: Moment | None = None, *, first_page: int = 64) -> Iterator[Message]:
+        """Iterate the visible messages, newest first."""
+        pages, pending = self._pages(at, first_page)
         decider = self._writer.decider
-        version, pending = self._upto(at)
-        return decider.back(
-            decider.recorder, decider.stream(self.id), version, pending, HISTORY_TOPICS, first_page=first_page
-        )
+        return messages_back(decider.codec, decider.stream(self.id), pages, pending)
 
     def _forth(self, topics: frozenset[str], at: Moment | None) -> list[Occurrence]:
         """Return the events of these topics, oldest first."""
+        pages, pending = self._pages(at, _WHOLE)
         decider = self._writer.decider
-        version, pending = self._upto(at)
-        stream = decider.stream(self.id)
-        return list(decider.back(decider.recorder, stream, version, pending, topics, first_page=_WHOLE))[::-1]
+        return list(occurrences_back(decider.codec, decider.stream(self.id), pages, topics, pending))[::-1]
 
-    def _upto(self, at: Moment | None) -> tuple[int, Sequence[Occurrence]]:
-        if at is None and self._writer.turn is not None:
-            return self.version, self._writer.pending
-        newest = self._newest().state.version
-        return (newest if at is None else self._version(at, newest)), ()
+    def _pages(self, at: Moment | None, first_page: int) -> tuple[Iterator[list[StreamRow]], Sequence[Occurrence]]:
+        """Return the stream's rows newest first, in pages, and what the open turn adds to them."""
+        writer = self._writer
+        stream, recorder = writer.decider.stream(self.id), writer.decider.recorder
+        if at is not None:
+            upto = self._version(at, self._newest().state.version)
+            return pages_back(recorder, stream, upto=upto, first_page=first_page), ()
+        if writer.turn is not None:
+            return pages_back(recorder, stream, upto=self.version, first_page=first_page), writer.pending
+        return living(self.id, pages_back(recorder, stream, first_page=first_page)), ()
 
     def _require_model(self) -> "DataModel":
         if self._model is None:

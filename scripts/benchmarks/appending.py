@@ -9,7 +9,7 @@ from scripts.benchmarks.measuring import Figure, Setting, Target, compared, side
 from scripts.benchmarks.stores import LONG, ROLES, TEXT, fill, long_session, url_of
 
 EVERY = 256
-"""Messages (or turns) a round: after so many appends a writer brings the views up to date, so every round pays for it."""
+"""Messages (or turns) a round: so many appends bring the views up to date, so that every round pays for it."""
 DURABILITIES = ("full", "normal")
 CLOSE = Target(1.5)
 FLAT = Target(1.2)
@@ -23,7 +23,7 @@ def append(setting: Setting) -> list[Figure]:
     """
     figures: list[Figure] = []
     for durability in DURABILITIES:
-        contents, rounds = _contents(setting.folder / f"{durability}-sample.db"), setting.pick(15, 3)
+        contents, rounds = _contents(setting.folder / f"{durability}-sample.db"), setting.pick(25, 3)
         url = url_of(setting.folder / f"{durability}.db")
         with (
             turnlog.open(url, durability=durability) as store,
@@ -51,7 +51,7 @@ def turn(setting: Setting) -> list[Figure]:
             raw.Log(setting.folder / f"{durability}-raw.db", durability, contents) as log,
         ):
             pair = side_by_side(
-                setting.pick(15, 3),
+                setting.pick(25, 3),
                 partial(_take_turns, store.session(user_id="user-1")),
                 partial(log.round, raw.append_pairs, EVERY, 2),
             )
@@ -76,7 +76,9 @@ def late(setting: Setting) -> list[Figure]:
             turnlog.open(url_of(short), durability=durability) as shorter,
         ):
             pair = side_by_side(
-                setting.pick(15, 3), partial(say, longer.get(LONG)), lambda: say(_begun(shorter))  # noqa: B023 - used here
+                setting.pick(25, 3),
+                partial(say, longer.get(LONG)),
+                lambda: say(_begun(shorter)),
             )
         what = f"message {messages:,}, durability {durability}"
         figures.append(compared("late", what, pair, against="turnlog's message 100", target=FLAT))
@@ -85,19 +87,20 @@ def late(setting: Setting) -> list[Figure]:
 
 
 def opened(setting: Setting) -> list[Figure]:
-    """Opening a session of 100,000 messages against one of 100, in one file: a snapshot and what came after it."""
+    """Opening a session of 100,000 messages against one of 100, in one file: a snapshot, and 50 events after it."""
     messages, n = setting.pick(100_000, 2_000), 50
     path = setting.folder / "open.db"
     long_session(path, messages)
     with turnlog.open(url_of(path)) as store:
         short = store.session(user_id="user-1")
         fill(short, 100)
-        fill(store.get(LONG), 1)
+        for session in (short, store.get(LONG)):
+            fill(session, 50)
 
         def open_often(session_id: str) -> float:
             return timed(n, lambda: [store.get(session_id) for _ in range(n)])
 
-        pair = side_by_side(setting.pick(15, 3), partial(open_often, LONG), partial(open_often, short.id))
+        pair = side_by_side(setting.pick(25, 3), partial(open_often, LONG), partial(open_often, short.id))
     what = f"open a session of {messages:,} messages"
     return [compared("open", what, pair, against="open one of 100", target=FLAT)]
 
@@ -138,7 +141,7 @@ def _late_raw(setting: Setting, durability: str, messages: int) -> Figure:
         long.fill(messages)
         short.fill(99)
         pair = side_by_side(
-            setting.pick(15, 3),
+            setting.pick(25, 3),
             partial(long.round, raw.append_each, EVERY),
             partial(short.round, raw.append_each, EVERY),
         )

@@ -7,6 +7,7 @@ what targets are held against; ``ratio_best`` is that of both sides' best rounds
 
 import gc
 from collections.abc import Callable, Sequence
+from math import floor, log10
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -84,6 +85,11 @@ def timed(n: int, action: Callable[[], object]) -> float:
     return (perf_counter() - began) / n
 
 
+def rate(n: int, action: Callable[[], object]) -> float:
+    """Return how many of the ``n`` things that ``action`` does it did in a second."""
+    return 1 / timed(n, action)
+
+
 def side_by_side(rounds: int, ours: Side, raw: Side) -> Pair:
     """Run both sides in turn, once unmeasured, then ``rounds`` times."""
     costs: tuple[list[float], list[float]] = ([], [])
@@ -120,7 +126,9 @@ def compared(
     )
 
 
-def alone(name: str, what: str, values: Sequence[float], *, unit: Unit, target: Target | None, note: str = "") -> Figure:
+def alone(
+    name: str, what: str, values: Sequence[float], *, unit: Unit, target: Target | None, note: str = ""
+) -> Figure:
     """Write down something that has no counterpart; its worst round is held against the target."""
     worst, best = (min, max) if unit.endswith("/s") else (max, min)
     return Figure(
@@ -144,12 +152,13 @@ def shown(value: float | None, unit: Unit) -> str:
         return f"{value:,.0f} {unit}"
     scales = _SCALES[unit]
     scale, name = next(((scale, name) for scale, name in scales if abs(value) >= scale), scales[-1])
-    return f"{value / scale:,.3g} {name}" if value / scale < 100 else f"{value / scale:,.0f} {name}"
+    digits = max(0, 2 - floor(log10(abs(value / scale)))) if value else 0
+    return f"{value / scale:,.{digits}f} {name}"
 
 
 def shown_target(target: Target | None, unit: Unit) -> str:
     """Return a target as people read it."""
     if target is None:
         return ""
-    limit = f"{target.limit:.3g} ×" if target.of == "ratio" else shown(target.limit, unit)
+    limit = f"{target.limit:.3g}" if target.of == "ratio" else shown(target.limit, unit)
     return f"{'≥' if target.at_least else '≤'} {limit}"

@@ -1,13 +1,12 @@
 """Reading: the last messages of a long session, a whole history, folding and replaying a stream."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import turnlog
 from scripts.benchmarks import raw
-from scripts.benchmarks.measuring import Figure, Setting, Target, compared, side_by_side, timed
+from scripts.benchmarks.measuring import Figure, Setting, Target, compared, rate, side_by_side, timed
 from scripts.benchmarks.stores import LONG, long_session, mixed_session, url_of
 from turnlog.adapters.connect import connect
 from turnlog.domain.mapper import Codec, Fact
@@ -98,37 +97,28 @@ def replay(setting: Setting) -> list[Figure]:
         for _ in connection.execute(query, (STREAM,)):
             pass
 
-    read = partial(_rate, events, rows)
+    read = partial(rate, events, rows)
     recorder = connect(url_of(path), durability="full", engine=None, options={}).recorder
-    facts = list(_facts(recorder))
+    folding = partial(rate, events, lambda: _fold(_facts(recorder)))
+    folded = side_by_side(rounds, folding, read)
     with turnlog.open(url_of(path)) as store:
         session = store.get(LONG)
-        folded = side_by_side(rounds, partial(_rate, events, lambda: _fold(_facts(recorder))), read)
-        evolved = side_by_side(
-            rounds,
-            partial(_rate, events, lambda: _fold(_facts(recorder))),
-            partial(_rate, events, lambda: _fold(iter(facts))),
-        )
-        del facts
-        replayed = side_by_side(rounds, partial(_rate, events, lambda: _exhaust(session.replay())), read)
+        replayed = side_by_side(rounds, partial(rate, events, lambda: _exhaust(session.replay())), read)
+    facts = list(_facts(recorder))  # last: so many values alive slow everything else down
+    evolved = side_by_side(rounds, folding, partial(rate, events, partial(_fold, facts)))
     recorder.close()
     connection.close()
+    what = f"fold {events:,} events of one session"
     return [
         compared(
             "replay",
-            f"fold {events:,} events of one session",
+            what,
             folded,
             against="reading their rows",
             unit="events/s",
             target=A_THIRD,
         ),
-        compared(
-            "replay",
-            f"fold {events:,} events of one session",
-            evolved,
-            against="evolving decoded events alone",
-            unit="events/s",
-        ),
+        compared("replay", what, evolved, against="evolving decoded events alone", unit="events/s"),
         compared(
             "replay",
             f"replay {events:,} events, each with the states around it",
@@ -138,3 +128,20 @@ def replay(setting: Setting) -> list[Figure]:
             target=A_THIRD,
         ),
     ]
+
+
+def _facts(recorder: Recorder) -> Iterator[Fact]:
+    """Read and decode the stream page by page, as the store does."""
+    codec, version = Codec(), 0
+    while rows := recorder.select_stream(STREAM, after=version, limit=_PAGE):
+        yield from codec.facts(STREAM, rows, version)
+        version = rows[-1][1]
+
+
+def _fold(facts: Iterable[Fact]) -> None:
+    fold(initial("default", LONG), facts)
+
+
+def _exhaust(items: Iterable[object]) -> None:
+    for _ in items:
+        pass

@@ -115,7 +115,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "scrub": (),
     "doctor": (),
 }
-OF_A_SESSION = ("show", "history", "replay", "diff", "fork", "delete")
+OF_A_SESSION = ("verify", "show", "history", "replay", "diff", "fork", "delete")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -151,7 +151,7 @@ def test_every_command_prints_for_people_and_for_programs(
 @pytest.mark.parametrize("command", OF_A_SESSION)
 def test_a_session_that_is_not_there(cli: Cli, command: str) -> None:
     """Is one clear line on stderr and exit code 1."""
-    _, *rest = EXAMPLES[command]
+    _, *rest = EXAMPLES[command] or ("s",)
     done = cli(command, "none", *rest, code=1)
     assert (done.out, done.err) == ("", "turnlog: error: no session 'none'\n")
 
@@ -373,7 +373,7 @@ def test_fork_prints_the_new_id(cli: Cli, filled: turnlog.ConversationStore) -> 
     assert filled.get(made).state.message_count == 3
     forked = cli("fork", "s", "--at", 2, "--id", "again", "--json").json
     assert forked == {"session_id": "again", "version": 2, "forked_from": {"session_id": "s", "version": 2}}
-    assert cli("fork", "s", "--id", "again", code=1).err.startswith("turnlog: error: ")
+    assert "'again'" in cli("fork", "s", "--id", "again", code=2).err
 
 
 # --- proof and upkeep -------------------------------------------------------------------------------------------------

@@ -122,10 +122,10 @@ def put(rows: list[StreamRow], version: int, **fields: Any) -> list[StreamRow]:
 def reworded(state: bytes, old: bytes, new: bytes) -> bytes:
     """Return the bytes with something else in their place, sealed again by one who has no other event to change."""
     assert old in state
-    changed = state.replace(old, new)
-    cut, _, private = split(changed)
+    cut, _, private = split(state)
     assert private is not None
-    before = header_of(changed).commitment
+    before = header_of(state).commitment
+    cut, private = cut.replace(old, new), private.replace(old, new)
     after = commitment(private)
     cut = cut.replace(msgspec.json.encode(before), msgspec.json.encode(after))
     return b'{"header":' + cut + b',"hash":' + msgspec.json.encode(event_hash(cut)) + b'},"private":' + private + b"}"

@@ -31,9 +31,9 @@ class Bookkeeping:
         """Return every view's checkpoint."""
         return {row[0]: Checkpoint(*row) for row in connection.execute(self._checkpoints).fetchall()}
 
-    def record(self, connection: sqlite3.Connection, at: Checkpoint) -> None:
+    def record(self, connection: sqlite3.Connection, checkpoint: Checkpoint) -> None:
         """Set a view's checkpoint."""
-        connection.execute(self._record, (at.revision, at.position, at.mark, at.name))
+        connection.execute(self._record, (*checkpoint[1:], checkpoint.name))
 
     def insert(self, connection: sqlite3.Connection, at: Checkpoint, created: Sequence[str]) -> None:
         """Begin a view's record, with the names of the tables and SQL views that it created."""
@@ -52,7 +52,7 @@ class Bookkeeping:
     def parked(self, connection: sqlite3.Connection, name: str) -> list[Parked]:
         """Return a view's parked sessions, in the order of their positions."""
         rows = connection.execute(self._parked, (name,)).fetchall()
-        return [Parked(*row[:-1], moment(row[-1])) for row in rows]
+        return [Parked._make((*row[:-1], moment(row[-1]))) for row in rows]
 
     def park(self, connection: sqlite3.Connection, parked: Parked) -> None:
         """Park a session, or take the place of its record."""

@@ -1,7 +1,7 @@
 """Importing conversations in turnlog's neutral form (docs/import-format.md; neutral.py decodes them).
 
-One conversation is one append that creates the session too, so an import that was killed leaves whole conversations
-only. It carries a ``command_id`` made from the content: importing again, or twice at once, adds nothing.
+A conversation is stored whole, its session with it, or not at all (importing.py), so an import that was killed leaves
+whole conversations only.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,15 +12,11 @@ import msgspec
 
 from turnlog.adapters import neutral
 from turnlog.adapters.comparing import Mismatch, compare
-from turnlog.adapters.inside import committed, decider_of
+from turnlog.adapters.importing import Group, Outcome, PlannedImport, planned_import
 from turnlog.adapters.lines import Lines, open_lines
-from turnlog.decider import Said
-from turnlog.domain.errors import ConcurrencyConflict, InvalidInput, RuleViolation
-from turnlog.inputs import identifier
+from turnlog.domain.errors import InvalidInput
 from turnlog.store import ConversationStore
 
-EVERY = 50
-"""How many conversations are between two calls of ``progress``."""
 NAMED = 1_000
 """How many refused lines a report names; it counts them all."""
 
@@ -104,6 +100,7 @@ class _Importing:
         self._mismatches: list[Mismatch] = []
         self._refusals: list[Refusal] = []
         self._refused = 0
+        self._group = Group(store)
 
     def report(self) -> ImportReport:
         """Return the account so far."""
@@ -135,58 +132,49 @@ class _Importing:
 
     def _read_lines(self, lines: Lines) -> None:
         number = 0
+        live = lines.progress_bytes()[1] is None  # what comes through a pipe is stored as it comes
         try:
             for number, line in lines:
-                self._import_line(lines.name, number, line)
-                if number % EVERY == 0:
-                    self._tell(lines)
+                self._take(lines, number, line)
+                if live or self._group.is_full:
+                    self._flush(lines)
         except InvalidInput as error:
             self._refuse(lines.name, number, error.expected)
-        self._tell(lines)
+        self._flush(lines)
 
-    def _import_line(self, file: str, number: int, line: bytes) -> None:
+    def _take(self, lines: Lines, number: int, line: bytes) -> None:
         try:
-            conversation = neutral.conversation_of(line)
-            version = self._import(conversation)
-        except (InvalidInput, RuleViolation) as error:
-            self._refuse(file, number, str(error))
+            planned = planned_import(neutral.conversation_of(line), self._group.new_id, number)
+        except InvalidInput as error:
+            self._refuse(lines.name, number, str(error))
             return
+        if self._group.has(planned.session_id):
+            self._flush(lines)
+        self._group.add(planned)
+
+    def _flush(self, lines: Lines) -> None:
+        """Write what was gathered, then account for it."""
+        for planned, outcome in self._group.write():
+            if isinstance(outcome, str):
+                self._refuse(lines.name, planned.line, outcome)
+            else:
+                self._count(lines.name, planned, outcome)
+        if self._progress is not None:
+            read, size = lines.progress_bytes()
+            done = self._imported + self._already_there
+            self._progress(ImportProgress(file=lines.name, conversations=done, read_bytes=read, size_bytes=size))
+
+    def _count(self, file: str, planned: PlannedImport, outcome: Outcome) -> None:
+        conversation = planned.conversation
+        self._imported += outcome.new
+        self._already_there += not outcome.new
         self._events += len(conversation.events)
         self._messages += sum(isinstance(event, neutral.MessageEvent) for event in conversation.events)
         if self._check and (conversation.final_state is not None or conversation.checkpoint is not None):
             self._checked += 1
-            self._mismatches += compare(self._store, conversation, version, file, number)
-
-    def _import(self, conversation: neutral.Conversation) -> int:
-        """Write the conversation, if it is not there yet; return the version it ends at."""
-        decider = decider_of(self._store)
-        session_id = identifier("conversation_id", conversation.conversation_id)
-        start = neutral.start_of(conversation)
-        said = [Said(start, start, expected_version=0)]
-        for event in neutral.said_in(conversation, decider.new_id):
-            said += event
-        digest = neutral.content_hash(conversation)
-        key = (f"import:{digest.hex()}", digest[:16])
-        try:
-            plan, receipt = decider.write(decider.nothing(session_id), said, turn_key=key)
-        except ConcurrencyConflict as error:
-            deleted = decider.load(session_id).state.deleted
-            how = "was deleted" if deleted else "is there already, and is not this conversation"
-            raise RuleViolation(f"session {session_id!r} {how}") from error
-        if plan.writes:
-            self._imported += 1
-            committed(self._store, receipt)
-        else:
-            self._already_there += 1
-        return receipt.version or 0
+            self._mismatches += compare(self._store, conversation, outcome.version, file, planned.line)
 
     def _refuse(self, file: str, line: int, reason: str) -> None:
         self._refused += 1
         if len(self._refusals) < NAMED:
             self._refusals.append(Refusal(file=file, line=line, reason=reason))
-
-    def _tell(self, lines: Lines) -> None:
-        if self._progress is not None:
-            read, size = lines.progress_bytes()
-            done = self._imported + self._already_there
-            self._progress(ImportProgress(file=lines.name, conversations=done, read_bytes=read, size_bytes=size))

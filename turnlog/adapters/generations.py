@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from turnlog.domain.errors import InvalidInput
-from turnlog.projections.view_store import StoredView
+from turnlog.projections.view_store import RowProjection, StoredView
 
 
 class Item(NamedTuple):
@@ -40,6 +40,20 @@ def items(connection: sqlite3.Connection, without: Collection[str] = ()) -> list
     found = [Item(*row) for row in connection.execute(select + " ESCAPE '\\' ORDER BY rowid").fetchall()]
     inner = tuple(f"{item.name}_" for item in found if item.is_virtual)
     return [item for item in found if item.of not in without and not (inner and item.of.startswith(inner))]
+
+
+def make_quick(connection: sqlite3.Connection, view: StoredView) -> None:
+    """Drop the indexes of a built-in view where it is built: only queries need them, ``complete`` brings them back."""
+    if isinstance(view, RowProjection):
+        for item in blueprint(view):
+            if item.kind == "index":
+                connection.execute(f"DROP INDEX {_quoted(item.name)}")
+
+
+def complete(built: Sequence[Item], view: StoredView) -> list[Item]:
+    """Return what was built with what else the view creates."""
+    there = {item.name for item in built}
+    return [*built, *(item for item in blueprint(view) if item.name not in there)]
 
 
 def require_free(connection: sqlite3.Connection, wanted: Sequence[Item]) -> None:
@@ -98,8 +112,8 @@ def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, item: Ite
     listed = ", ".join(rowid + columns)
     marks = ", ".join("?" * (len(rowid) + len(columns)))
     target.executemany(
-        f"INSERT INTO {table} ({listed}) VALUES ({marks})",  # noqa: S608 - names out of the schema, quoted
-        source.execute(f"SELECT {listed} FROM {table}"),  # noqa: S608 - as above
+        f"INSERT INTO {table} ({listed}) VALUES ({marks})",
+        source.execute(f"SELECT {listed} FROM {table}"),
     )
     if "AUTOINCREMENT" in item.sql.upper():
         row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (item.name,)).fetchone()
@@ -149,7 +163,7 @@ def _compare(
     width = len(key) or len(ordered)
     collation = "" if key else " COLLATE BINARY"
     order = ", ".join(_quoted(column) + collation for column in ordered)
-    select = f"SELECT {', '.join(map(_quoted, ordered))} FROM {_quoted(table)} ORDER BY {order}"  # noqa: S608 - quoted
+    select = f"SELECT {', '.join(map(_quoted, ordered))} FROM {_quoted(table)} ORDER BY {order}"
     for have, want in _merged(ours.execute(select), theirs.execute(select), width):
         place = _place(table, dict(zip(ordered[:width], want or have or (), strict=False)), session)
         if have is None:

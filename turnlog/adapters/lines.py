@@ -54,15 +54,17 @@ class Lines:
         except _DAMAGED:
             return False
 
-    def rewindable(self) -> "Lines":
-        """Return lines that can be read twice; what comes through a pipe is kept in a temporary file meanwhile."""
-        if self._stream.seekable():
-            return self
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the last reference; it has no name to clean up
-        with self._translating("on its way here"):
-            shutil.copyfileobj(self._stream, spool)
-        spool.seek(0)
-        return Lines(cast("BinaryIO", spool), self.name)
+    @contextmanager
+    def rewindable(self) -> Generator["Lines", None, None]:
+        """Lend lines that can be read twice; what comes through a pipe is kept in a temporary file meanwhile."""
+        if self._raw.seekable():
+            yield self
+            return
+        with tempfile.TemporaryFile() as spool:
+            with self._translating("on its way here"):
+                shutil.copyfileobj(self._stream, spool)
+            spool.seek(0)
+            yield Lines(cast("BinaryIO", spool), self.name)
 
     def rewind(self) -> None:
         """Begin again at the first line."""

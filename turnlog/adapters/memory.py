@@ -271,22 +271,43 @@ class MemoryRecorder(MemoryProcessRecorder):
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""
+        self._require_open()
         used = self._keys.get(stream, {})
         return [used[key] for key in keys if key in used]
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""
         with self._lock:
+            self._require_open()
             return sorted(self._keys.get(stream, {}).values(), key=lambda row: (row.version, row.kind, row.key))
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, see ``Reader``."""
+        self._require_open()
         return self._snapshots.get(stream)
 
     def streams(self, *, prefix: str, after: str = "", limit: int) -> list[str]:
         """Return names of streams, see ``Recorder``."""
         with self._lock:
+            self._require_open()
             return sorted(name for name in self._places if name.startswith(prefix) and name > after)[:limit]
+
+    def select_log(
+        self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
+    ) -> list[LogRow]:
+        """Return events in position order, see ``Recorder``."""
+        self._require_open()
+        return super().select_log(after=after, upto=upto, limit=limit, topics=topics, prefix=prefix)
+
+    def position(self) -> int:
+        """Return the position of the newest event, 0 if there is none."""
+        self._require_open()
+        return super().position()
+
+    def wait_for_news(self, after: int, timeout_s: float) -> bool:
+        """Wait for an event above ``after``."""
+        self._require_open()
+        return super().wait_for_news(after, timeout_s)
 
     def clear(self) -> None:
         """Forget everything."""

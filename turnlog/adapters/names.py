@@ -1,8 +1,8 @@
-"""What turnlog's tables are called in a database, and the columns of its views. No SQLAlchemy here: opening is quick."""
+"""What turnlog's tables and the columns of its views are called in a database. No SQLAlchemy here."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -60,7 +60,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     columns: Mapping[str, str] = {}
 
     @classmethod
-    def chosen(cls, given: "Names | Mapping[str, Any] | None" = None) -> "Names":
+    def chosen(cls, given: object = None) -> "Names":
         """Return the default names with those ``given`` in their places.
 
         Raises:
@@ -69,7 +69,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(given, Names):
             fields: dict[str, Any] = msgspec.structs.asdict(given)
         elif given is None or isinstance(given, Mapping):
-            fields = dict(given or {})
+            fields = dict(cast("Mapping[str, Any]", given or {}))
         else:
             raise InvalidInput("names", f"expected a dict of names, got {type(given).__name__}")
         unknown = [field for field in fields if field not in cls.__struct_fields__]
@@ -91,14 +91,15 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         for field in self.__struct_fields__[:-1]:
             identifier(f"names.{field}", getattr(self, field))
         _require_different("names", self.tables())
-        if not isinstance(self.columns, Mapping):
-            raise InvalidInput("names.columns", f"expected a dict, got {type(self.columns).__name__}")
+        columns: Any = self.columns
+        if not isinstance(columns, Mapping):
+            raise InvalidInput("names.columns", f"expected a dict, got {type(columns).__name__}")
         for column, chosen in self.columns.items():
             if column not in _COLUMNS:
                 raise InvalidInput("names.columns", f"{column!r:.100} is no column of a view")
             identifier(f"names.columns.{column}", chosen)
-        for columns in (SESSION_COLUMNS, MESSAGE_COLUMNS, OWNER_COLUMNS):
-            _require_different("names.columns", tuple(self.column(column) for column in columns))
+        for group in (SESSION_COLUMNS, MESSAGE_COLUMNS, OWNER_COLUMNS):
+            _require_different("names.columns", tuple(self.column(column) for column in group))
 
 
 def identifier(field: str, value: object) -> str:

@@ -65,13 +65,13 @@ def restore_log(store: ConversationStore, file: BinaryIO | Lines, *, progress: P
     """
     began = perf_counter()
     given = file if isinstance(file, Lines) else Lines(file, str(getattr(file, "name", "the export")))
-    lines = given.rewindable()
     tell = progress or _silent
-    checked = _check(_Reading(lines, store.tenant), decider_of(store).codec, tell)
-    lines.rewind()
-    restoring = _Restoring(store, checked.events, tell)
-    for group in _groups(_turns(_Reading(lines, store.tenant))):
-        restoring.add(group)
+    with given.rewindable() as lines:
+        checked = _check(_Reading(lines, store.tenant), decider_of(store).codec, tell)
+        lines.rewind()
+        restoring = _Restoring(store, checked.events, tell)
+        for group in _groups(_turns(_Reading(lines, store.tenant))):
+            restoring.add(group)
     store.catch_up()
     return RestoreReport(
         sessions=checked.sessions,

@@ -100,7 +100,7 @@ class Selects:
         return sa.select(*(c[column] for column in SESSION_COLUMNS)).where(c.tenant == sa.bindparam("tenant"))
 
 
-def _limited(statement: sa.Select[Any], limit: sa.ColumnElement[Any] | None = None) -> sa.Select[Any]:
+def _limited(statement: Any, limit: sa.ColumnElement[Any] | None = None) -> Any:
     """Return the select with its limit; the dialect would add a parameter of its own for the offset."""
     return statement.limit(sa.bindparam("limit") if limit is None else limit).offset(sa.literal_column("0"))
 

@@ -22,12 +22,12 @@ _ROWID = sa.Integer()
 
 def ddl(names: Names) -> list[str]:
     """Return the SQLite statements that create the log's tables and the views' bookkeeping."""
-    return Tables(names).statements("events", "keys", "snapshots", "views", "parked")
+    return Tables(names).statements("events", "keys", "snapshots", "tracking", "views", "parked", if_missing=True)
 
 
 def bookkeeping_ddl(names: Names) -> list[str]:
     """Return the SQLite statements that create the views' bookkeeping alone."""
-    return Tables(names).statements("views", "parked")
+    return Tables(names).statements("views", "parked", if_missing=True)
 
 
 class Tables:
@@ -37,13 +37,14 @@ class Tables:
         self.names = names
         self.metadata = sa.MetaData()
 
-    def statements(self, *tables: str) -> list[str]:
+    def statements(self, *tables: str, if_missing: bool = False) -> list[str]:
         """Return the SQLite statements that create these tables and their indexes."""
         made: list[str] = []
         for name in tables:
             table: sa.Table = getattr(self, name)
-            made.append(_text(CreateTable(table)))
-            made += [_text(CreateIndex(index)) for index in sorted(table.indexes, key=lambda index: str(index.name))]
+            indexes = sorted(table.indexes, key=lambda index: str(index.name))
+            made.append(_text(CreateTable(table, if_not_exists=if_missing)))
+            made += [_text(CreateIndex(index, if_not_exists=if_missing)) for index in indexes]
         return made
 
     @cached_property
@@ -84,6 +85,15 @@ class Tables:
             sa.Column("hash", sa.LargeBinary, nullable=False),
             sa.Column("state", sa.LargeBinary, nullable=False),
             sa.Column("seal", sa.LargeBinary, nullable=False),
+        )
+
+    @cached_property
+    def tracking(self) -> sa.Table:
+        """How far readers of other applications have come, and the version of these tables."""
+        return self._table(
+            self.names.tracking,
+            sa.Column("application_name", sa.Text, primary_key=True, nullable=False),
+            sa.Column("notification_id", _BIG, nullable=False),
         )
 
     @cached_property
@@ -181,7 +191,7 @@ class Tables:
         )
 
     def _table(self, name: str, *parts: Any, unique: Sequence[str] = ()) -> sa.Table:
-        constraints = [sa.UniqueConstraint(*(self.names.column(column) for column in unique))] if unique else []
+        constraints = [sa.UniqueConstraint(*unique)] if unique else []
         return sa.Table(name, self.metadata, *parts, *constraints)
 
     def _column(self, column: str, kind: Any, *, nullable: bool = False) -> sa.Column[Any]:
@@ -190,10 +200,10 @@ class Tables:
 
 def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return the column as ``+column``, which SQLite does not look for in an index: the better one is named by hand."""
-    return sa.UnaryExpression(column, operator=custom_op("+"), type_=column.type)
+    return sa.UnaryExpression(column, operator=custom_op[Any]("+"), type_=column.type)
 
 
-def compiled(statement: sa.Select[Any]) -> str:
+def compiled(statement: Any) -> str:
     """Return a query as text for ``sqlite3``, its parameters named."""
     return str(statement.compile(dialect=SQLITE))
 

@@ -104,7 +104,7 @@ class ViewQueries:
 
     @cached_property
     def _selects(self) -> "Selects":
-        from turnlog.adapters.selects import Selects  # noqa: PLC0415 - SQLAlchemy: 300 ms, for those who query
+        from turnlog.adapters.selects import Selects  # SQLAlchemy: 300 ms, for those who query
 
         return Selects(self._names)
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from msgspec.structs import astuple
 
@@ -147,13 +148,13 @@ class MessageTable:
 
 
 def _create(connection: sqlite3.Connection, names: Names, *tables: str) -> None:
-    from turnlog.adapters import sql  # noqa: PLC0415 - it takes 300 ms, and is needed only here
+    from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new view only
 
     for statement in sql.Tables(names).statements(*tables):
         connection.execute(statement)
 
 
-def _load(connection: sqlite3.Connection, select: str, rows: Sequence[LogRow]) -> Iterator[tuple[object, ...]]:
+def _load(connection: sqlite3.Connection, select: str, rows: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:
     """Yield the stored rows of the sessions that the log's rows are of."""
     streams = list({row[1]: None for row in rows})
     for start in range(0, len(streams), _CHUNK):

@@ -7,9 +7,9 @@ another is in generations.py. Columns called ``tenant`` and ``session_id`` tell 
 import logging
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from glob import escape, glob
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -33,6 +33,7 @@ _FAILURES = frozenset(
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_CORRUPT,
         sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
@@ -44,6 +45,8 @@ _FAILURES = frozenset(
 """What SQLite says when the trouble is its own."""
 _BUILD = re.compile(r"(rebuild-\w+|check-\w+-[0-9a-f]{32})(?=[.-]|$)", re.ASCII)
 """How the names of scratch databases begin, after the database's own and a dash."""
+_CACHE_KB = 32 * 1024
+"""Of a database in which a view is built: sessions come in any order, and their rows with them."""
 _log = logging.getLogger("turnlog")
 
 
@@ -75,7 +78,7 @@ class SQLiteViews:
         with self._database.write() as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (self._names.views,)).fetchone()
             if known is None:
-                from turnlog.adapters import sql  # noqa: PLC0415 - SQLAlchemy: 300 ms, for a new database only
+                from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new database only
 
                 for statement in sql.bookkeeping_ddl(self._names):
                     connection.execute(statement)
@@ -128,7 +131,7 @@ class SQLiteViews:
         if path is None:
             names = {f"rebuild-{name}" for name in self._registered}
         else:
-            names = {found[1] for file in glob(f"{escape(path)}-*") if (found := _BUILD.match(file[len(path) + 1 :]))}
+            names = {found[1] for rest in _beside(path, "-*") if (found := _BUILD.match(rest[1:]))}
         pending: list[str] = []
         for name in sorted(names):
             with self._database.claim(name) as got:
@@ -156,7 +159,7 @@ class SQLiteViews:
         return stored
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Generator[sqlite3.Connection, None, None]:
         """Lend a connection whose reads all see one moment."""
         with self._database.read() as connection:
             begun = not connection.in_transaction
@@ -169,7 +172,7 @@ class SQLiteViews:
                     connection.execute("ROLLBACK")
 
     @contextmanager
-    def write(self, *, wait: bool = True) -> Iterator[sqlite3.Connection | None]:
+    def write(self, *, wait: bool = True) -> Generator[sqlite3.Connection | None, None, None]:
         """Lend the writing connection in a transaction; ``None`` if that would take waiting for, and must not."""
         with ExitStack() as stack:
             try:
@@ -179,7 +182,7 @@ class SQLiteViews:
             yield connection
 
     @contextmanager
-    def attempt(self, connection: sqlite3.Connection) -> Iterator[None]:
+    def attempt(self, connection: sqlite3.Connection) -> Generator[None, None, None]:
         """Undo what is done inside if it raises.
 
         Raises:
@@ -215,7 +218,7 @@ class SQLiteViews:
         self._books.delete(connection, name)
 
     @contextmanager
-    def workshop(self, view: StoredView, *, keep: bool) -> Iterator["SQLiteViews | None"]:
+    def workshop(self, view: StoredView, *, keep: bool) -> Generator["SQLiteViews | None", None, None]:
         """Lend a database beside this one in which to build: see ``ViewStore``."""
         with ExitStack() as stack:
             place = self._database
@@ -242,12 +245,13 @@ class SQLiteViews:
         with self._database.write() as connection:
             self.uninstall(connection, view.name)
             self.install(connection, view)
+            generations.make_quick(connection, view)
 
     def adopt(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> None:
         """Put the generation that was built in the place of the one here, in the caller's transaction."""
-        assert isinstance(built, SQLiteViews)
+        built = cast("SQLiteViews", built)
         with built.read() as source:
-            created = generations.items(source, self._books.tables)
+            created = generations.complete(generations.items(source, self._books.tables), self._registered[name])
             self.uninstall(connection, name)
             generations.require_free(connection, created)
             generations.copy(source, connection, created)
@@ -257,7 +261,7 @@ class SQLiteViews:
 
     def differences(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> Iterator[str]:
         """Say where the rows here are not those that were built."""
-        assert isinstance(built, SQLiteViews)
+        built = cast("SQLiteViews", built)
         session = (self._names.column("tenant"), self._names.column("session_id"))
         with built.read() as theirs:
             created = generations.items(theirs, self._books.tables)
@@ -280,6 +284,8 @@ def _opened(database: Database, view: StoredView, names: Names) -> SQLiteViews:
         with database.write() as connection:
             if view.name not in workshop.checkpoints(connection):
                 workshop.install(connection, view)
+                generations.make_quick(connection, view)
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
     except BaseException:
         workshop.close()
         raise
@@ -289,7 +295,16 @@ def _opened(database: Database, view: StoredView, names: Names) -> SQLiteViews:
 def _discard(place: Database, name: str) -> None:
     """Delete a scratch database with the files beside it; its claim is held, and stays unless it is used once only."""
     place.discard(name)
-    for file in glob(f"{escape(f'{place.path}-{name}')}.trial-*"):
-        Path(file).unlink(missing_ok=True)
+    if place.path is None:
+        return
+    scratch = f"{place.path}-{name}"
+    for rest in _beside(scratch, ".trial-*"):
+        Path(scratch + rest).unlink(missing_ok=True)
     if name.startswith("check-"):
-        Path(f"{place.path}-{name}.claim").unlink(missing_ok=True)
+        Path(f"{scratch}.claim").unlink(missing_ok=True)
+
+
+def _beside(path: str, pattern: str) -> list[str]:
+    """Return how the names of files go on that begin with ``path``."""
+    start = Path(path)
+    return [file.name[len(start.name) :] for file in start.parent.glob(escape(start.name) + pattern)]

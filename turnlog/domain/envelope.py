@@ -119,6 +119,13 @@ class Brief(msgspec.Struct, Generic[E], frozen=True, gc=False):
     private: BriefPrivate[E] | None
 
 
+class Whole(msgspec.Struct, Generic[E], frozen=True, gc=False):
+    """A ``Brief`` of an event that cannot have been erased."""
+
+    header: BriefHeader
+    private: BriefPrivate[E]
+
+
 def seal(new: NewEvent) -> tuple[bytes, bytes]:
     """Return the bytes to store for ``new`` and its 32-byte hash."""
     private = _encode(NewPrivate(new.salt, new.event, new.actor, new.correlation_id, new.causation_id, new.genesis))

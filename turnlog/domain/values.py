@@ -51,21 +51,21 @@ class Receipt(_Value, frozen=True, kw_only=True):
     erasure: Erasure | None = None
 
 
-class Message(_Value, frozen=True, kw_only=True):
+class Message(_Value, frozen=True):
     """One message of a history. ``route`` and ``step`` are those in force when it was said."""
 
     message_id: str
     role: str
     content: Json
-    name: str | None = None
-    tool_calls: list[dict[str, Json]] | None = None
-    tool_call_id: str | None = None
-    metadata: dict[str, Json] | None = None
+    name: str | None
+    tool_calls: list[dict[str, Json]] | None
+    tool_call_id: str | None
+    metadata: dict[str, Json] | None
     recorded_at: datetime
     occurred_at: datetime
     version: int
-    route: str | None = None
-    step: str | None = None
+    route: str | None
+    step: str | None
 
 
 class RouteVisit(_Value, frozen=True, kw_only=True):

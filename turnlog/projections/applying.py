@@ -54,9 +54,8 @@ class Applier:
 
     def apply(self, views: ViewStore, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:
         """Hand rows over, but for those of parked sessions; park the sessions of those that cannot be applied."""
-        for row in rows:
-            if row[3].startswith(DELETED):
-                views.release(connection, view.name, row[1])
+        for stream in _deleted(rows):
+            views.release(connection, view.name, stream)
         parked = {parked.stream for parked in views.parked(connection, view.name)}
         rows = [row for row in rows if row[1] not in parked]
         if self._attempt(views, view, connection, rows) is None:
@@ -89,12 +88,12 @@ class Applier:
         if not rows:
             return at
         first, last = rows[0][0], rows[-1][0]
-        if trial is not None and alone and trial.position == first and trial.count > DEATHS:
-            self._park(views, view, connection, rows[0], f"{trial.count} processes ended while they applied it")
+        if trial is not None and alone and trial.position == first and trial.tries > DEATHS:
+            self._park(views, view, connection, rows[0], f"{trial.tries} processes ended while they applied it")
         else:
             if not isinstance(view, RowProjection):
-                count = trial.count + 1 if trial is not None and trial.position == first else 1
-                views.begin_trial(view.name, Trial(first, trial.last if trial is not None and alone else last, count))
+                tries = trial.tries + 1 if trial is not None and trial.position == first else 1
+                views.begin_trial(view.name, Trial(first, trial.last if trial is not None and alone else last, tries))
             self.apply(views, view, connection, rows)
         reached = at._replace(position=last, mark=mark(rows[-1]))
         views.record(connection, reached)
@@ -119,9 +118,8 @@ class Applier:
         return None
 
     def _hand_over(self, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:
-        for row in rows:
-            if row[3].startswith(DELETED):
-                forget(view, connection, row[1])
+        for stream in _deleted(rows):
+            forget(view, connection, stream)
         if not rows:
             return
         if isinstance(view, RowProjection):
@@ -132,6 +130,11 @@ class Applier:
     def _park(self, views: ViewStore, view: Applied, connection: Any, row: LogRow, error: str) -> None:
         position, stream, version, _, _ = row
         views.park(connection, Parked(view.name, stream, version, position, error, 1, self._clock()))
+
+
+def _deleted(rows: Sequence[LogRow]) -> list[str]:
+    """Return the streams that end in these rows."""
+    return [row[1] for row in rows if row[3].startswith(DELETED)]
 
 
 def forget(view: object, connection: Any, stream: str) -> bool:

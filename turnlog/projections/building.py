@@ -11,7 +11,7 @@ from turnlog.projections.brief import DELETED
 from turnlog.projections.view_store import Checkpoint, ViewStore
 
 Progress: TypeAlias = Callable[[RebuildProgress], object]
-PAGE = 5_000
+PAGE = 10_000
 """Events a transaction; nobody else writes where a view is built."""
 DIFFERENCES = 100
 """So many are told of a view."""

@@ -82,7 +82,7 @@ class Engine:
         return all(levels)
 
     def tail(self, name: str, limit: int) -> list[str] | None:
-        """Return the streams that have events which the view has not applied; ``None`` if that is above ``limit`` events.
+        """Return the streams with events that the view has not applied; ``None`` if those are more than ``limit``.
 
         Sessions that are parked are not among them.
         """

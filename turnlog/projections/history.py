@@ -6,10 +6,13 @@ a removal, an edit, a clearing or a compaction is met before the messages it con
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain
+from itertools import islice
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from turnlog.domain import events as e
+from turnlog.domain.errors import SessionGone, SessionNotFound
 from turnlog.domain.events import Erased, Event, Json
 from turnlog.domain.mapper import Codec, StreamRow
 from turnlog.domain.recorder import Reader
@@ -27,6 +30,8 @@ TOPICS = frozenset(
     )
 )
 _LARGEST_PAGE = 2_000
+_ADDED = "MessageAdded."
+_DELETED = "SessionDeleted."
 
 
 class Occurrence(NamedTuple):
@@ -38,34 +43,49 @@ class Occurrence(NamedTuple):
     occurred_at: datetime
 
 
-def read_back(
-    reader: Reader,
-    codec: Codec,
-    stream: str,
-    *,
-    upto: int | None = None,
-    topics: frozenset[str] = TOPICS,
-    first_page: int = 64,
-) -> Iterator[Occurrence]:
-    """Yield a stream's events newest first, those whose topic (without its schema number) is in ``topics``."""
+def pages_back(
+    reader: Reader, stream: str, *, upto: int | None = None, first_page: int = 64
+) -> Iterator[list[StreamRow]]:
+    """Yield a stream's rows newest first, in pages that grow."""
     page = max(first_page, 1)
     while True:
         rows = reader.select_stream(stream, upto=upto, desc=True, limit=page)
-        yield from occurrences(codec, stream, rows, topics)
+        yield rows
         if len(rows) < page:
             return
         upto = rows[-1][1] - 1
         page = min(page * 4, _LARGEST_PAGE)
 
 
-def occurrences(
-    codec: Codec, stream: str, rows: Iterable[StreamRow], topics: frozenset[str] | None = None
+def living(session_id: str, pages: Iterator[list[StreamRow]]) -> Iterator[list[StreamRow]]:
+    """Yield the pages of a session that exists.
+
+    Raises:
+        SessionNotFound, SessionGone: it does not, or not any more.
+    """
+    first = next(pages, [])
+    if not first:
+        raise SessionNotFound(session_id)
+    if first[0][2].startswith(_DELETED):
+        raise SessionGone(f"session {session_id!r} was deleted")
+    yield first
+    yield from pages
+
+
+def occurrences_back(
+    codec: Codec,
+    stream: str,
+    pages: Iterable[Sequence[StreamRow]],
+    topics: frozenset[str],
+    pending: Sequence[Occurrence] = (),
 ) -> Iterator[Occurrence]:
-    """Decode those rows whose topic is wanted."""
-    for row in rows:
-        topic = row[2]
-        if topics is None or topic[: topic.rfind(".") + 1] in topics:
-            yield Occurrence(row[1], *codec.occurrence(stream, row))
+    """Yield events newest first: those ``pending``, then those of the pages whose topic (up to its dot) is wanted."""
+    yield from reversed(pending)
+    for rows in pages:
+        for row in rows:
+            topic = row[2]
+            if topic[: topic.rfind(".") + 1] in topics:
+                yield Occurrence(row[1], *codec.occurrence(stream, row))
 
 
 class _Era:
@@ -89,10 +109,19 @@ class _GoingBack:
     def __init__(self) -> None:
         self.eras = [_Era()]
         self.edits: dict[str, Json] = {}
+        self.ended = False
 
-    def meet(self, occurrence: Occurrence) -> None:
-        """Note an event that changes what earlier messages come to."""
-        match occurrence.event:
+    @property
+    def plain(self) -> bool:
+        """Whether every earlier message is visible as it stands."""
+        return not self.edits and len(self.eras) == 1 and not any(self.eras[0].removed.values())
+
+    def messages(self, occurrence: Occurrence) -> Iterator[Message]:
+        """Meet an event, and yield the messages it brought that are visible; ``ended`` tells if nothing before is."""
+        event = occurrence.event
+        match event:
+            case e.MessageAdded():
+                yield from self._visible(_added(occurrence, event))
             case e.MessageEdited(message_id, content):
                 if not any(era.removed.get(message_id) for era in self.eras):
                     self.edits.setdefault(message_id, content)
@@ -101,122 +130,138 @@ class _GoingBack:
                 removed[message_id] = removed.get(message_id, 0) + 1
             case e.HistoryCompacted(_, _, kept):
                 self.eras.append(_Era(occurrence, kept))
+                yield from self._summary_if_due()
+            case e.HistoryReplaced(messages):
+                for item in reversed(messages):
+                    yield from self._visible(_replaced(occurrence, item))
+                    if self.ended:
+                        return
+                self.ended = True
+            case e.HistoryCleared():
+                self.ended = True
             case _:
                 pass
 
-    def emerges(self, message_id: str, eras: list[_Era] | None = None) -> bool:
+    def _visible(self, message: Message) -> Iterator[Message]:
+        if self._emerges(message.message_id, self.eras):
+            yield self._final(message)
+        yield from self._summary_if_due()
+
+    def _emerges(self, message_id: str, eras: list[_Era]) -> bool:
         """Carry a message forward through all eras after it; tell whether it is still visible at the end."""
-        for era in reversed(self.eras if eras is None else eras):
-            if era.removed:
-                left = era.removed.get(message_id, 0)
-                if left:
-                    era.removed[message_id] = left - 1
-                    return False
+        for era in reversed(eras):
+            left = era.removed.get(message_id, 0)
+            if left:
+                era.removed[message_id] = left - 1
+                return False
             era.kept -= 1
         return True
 
-    def final(self, message: Message) -> Message:
+    def _final(self, message: Message) -> Message:
         """Return the message in its latest wording."""
         if message.message_id not in self.edits:
             return message
         return with_content(message, self.edits.pop(message.message_id))
 
-    @property
-    def met_all_kept(self) -> bool:
-        """Whether every message that some compaction kept was met: only its summary stands before them."""
-        return len(self.eras) > 1 and any(era.kept == 0 for era in self.eras[1:])
-
-    def summary(self) -> Iterator[Message]:
-        """Yield the summary before the kept messages; nothing older than it is visible."""
-        newest = next(i for i, era in enumerate(self.eras) if i and era.kept == 0)
+    def _summary_if_due(self) -> Iterator[Message]:
+        """Once every message that a compaction kept was met, yield its summary: nothing older is visible."""
+        newest = next((i for i, era in enumerate(self.eras) if i and era.kept == 0), None)
+        if newest is None:
+            return
+        self.ended = True
         occurrence = self.eras[newest].compaction
         if occurrence is not None and isinstance(occurrence.event, e.HistoryCompacted):
             summary = _summary(occurrence, occurrence.event)
-            if self.emerges(summary.message_id, self.eras[:newest]):
-                yield self.final(summary)
+            if self._emerges(summary.message_id, self.eras[:newest]):
+                yield self._final(summary)
 
 
-def visible_back(events: Iterable[Occurrence]) -> Iterator[Message]:
-    """Yield the visible messages newest first, from events newest first."""
+def messages_back(
+    codec: Codec, stream: str, pages: Iterable[Sequence[StreamRow]], pending: Sequence[Occurrence] = ()
+) -> Iterator[Message]:
+    """Yield the visible messages newest first, from events ``pending`` and then from pages of rows, newest first."""
     back = _GoingBack()
-    for occurrence in events:
-        event = occurrence.event
-        if type(event) is e.MessageAdded:
-            if back.emerges(event.message_id):
-                message = _added(occurrence, event)
-                yield back.final(message) if back.edits else message
-        elif type(event) is e.HistoryReplaced:
-            yield from _replaced_back(occurrence, event, back)
+    for occurrence in reversed(pending):
+        yield from back.messages(occurrence)
+        if back.ended:
             return
-        elif type(event) is e.HistoryCleared:
-            return
-        else:
-            back.meet(occurrence)
-        if back.met_all_kept:
-            yield from back.summary()
-            return
+    for rows in pages:
+        at = 0
+        while at < len(rows):
+            end = _run_of_messages(rows, at) if back.plain else at
+            if end > at:
+                yield from _run(codec, stream, rows[at:end])
+                at = end
+                continue
+            yield from back.messages(Occurrence(rows[at][1], *codec.occurrence(stream, rows[at])))
+            if back.ended:
+                return
+            at += 1
 
 
-def _replaced_back(occurrence: Occurrence, event: e.HistoryReplaced, back: _GoingBack) -> Iterator[Message]:
-    if back.met_all_kept:
-        yield from back.summary()
-        return
-    for item in reversed(event.messages):
-        if back.emerges(item.message_id):
-            yield back.final(_replaced(occurrence, item))
-        if back.met_all_kept:
-            yield from back.summary()
-            return
+def _run_of_messages(rows: Sequence[StreamRow], at: int) -> int:
+    """Return where the run of equal topics that begins at ``at`` ends, if they are messages added."""
+    topic = rows[at][2]
+    if not topic.startswith(_ADDED):
+        return at
+    return next((i for i in range(at + 1, len(rows)) if rows[i][2] != topic), len(rows))
+
+
+def _run(codec: Codec, stream: str, rows: Sequence[StreamRow]) -> list[Message]:
+    """Decode messages that nothing said later concerns, all at once."""
+    messages: list[Message] = []
+    for row, brief in zip(rows, codec.run(stream, rows), strict=True):
+        header, body = brief.header, brief.private.body
+        messages.append(
+            Message(
+                body.message_id,
+                body.role,
+                body.content,
+                body.name,
+                body.tool_calls,
+                body.tool_call_id,
+                body.metadata,
+                header.recorded_at,
+                header.occurred_at or header.recorded_at,
+                row[1],
+                body.route,
+                body.step,
+            )
+        )
+    return messages
 
 
 def with_content(message: Message, content: Json) -> Message:
     """Return the message in another wording."""
-    fields = {name: getattr(message, name) for name in message.__struct_fields__}
-    return Message(**{**fields, "content": content})
+    return replace(message, content=content)
 
 
-def _added(occurrence: Occurrence, event: e.MessageAdded) -> Message:
+def _added(occurrence: Occurrence, event: e.MessageAdded | e.ReplacementMessage) -> Message:
     return Message(
-        message_id=event.message_id,
-        role=event.role,
-        content=event.content,
-        name=event.name,
-        tool_calls=event.tool_calls,
-        tool_call_id=event.tool_call_id,
-        metadata=event.metadata,
-        recorded_at=occurrence.recorded_at,
-        occurred_at=occurrence.occurred_at,
-        version=occurrence.version,
-        route=event.route,
-        step=event.step,
+        event.message_id,
+        event.role,
+        event.content,
+        event.name,
+        event.tool_calls,
+        event.tool_call_id,
+        event.metadata,
+        occurrence.recorded_at,
+        occurrence.occurred_at,
+        occurrence.version,
+        event.route,
+        event.step,
     )
 
 
 def _replaced(occurrence: Occurrence, item: e.ReplacementMessage) -> Message:
-    return Message(
-        message_id=item.message_id,
-        role=item.role,
-        content=item.content,
-        name=item.name,
-        tool_calls=item.tool_calls,
-        tool_call_id=item.tool_call_id,
-        metadata=item.metadata,
-        recorded_at=occurrence.recorded_at,
-        occurred_at=item.occurred_at or occurrence.occurred_at,
-        version=occurrence.version,
-        route=item.route,
-        step=item.step,
-    )
+    message = _added(occurrence, item)
+    return message if item.occurred_at is None else replace(message, occurred_at=item.occurred_at)
 
 
 def _summary(occurrence: Occurrence, event: e.HistoryCompacted) -> Message:
+    at, occurred_at, version = occurrence.recorded_at, occurrence.occurred_at, occurrence.version
     return Message(
-        message_id=event.message_id,
-        role="system",
-        content=event.summary,
-        recorded_at=occurrence.recorded_at,
-        occurred_at=occurrence.occurred_at,
-        version=occurrence.version,
+        event.message_id, "system", event.summary, None, None, None, None, at, occurred_at, version, None, None
     )
 
 
@@ -266,30 +311,31 @@ def window(
     ``last`` reaches back further where the window would begin between a tool call and its result; ``max_tokens`` is a
     limit that is kept, so there the window begins later instead. ``exact`` does neither.
     """
+    if max_tokens is not None and count is not None:
+        taken = _within(messages, last, max_tokens, count)
+        return taken if exact else _begin_later(taken)
+    taken = list(messages if last is None else islice(messages, last))[::-1]
+    if exact or last is None or not (missing := _open_calls(taken)):
+        return taken
+    return _reach_back(taken, messages, missing)
+
+
+def _within(
+    messages: Iterator[Message], last: int | None, max_tokens: int, count: Callable[[Message], int]
+) -> list[Message]:
     taken: list[Message] = []
-    used = 0
-    overflow: list[Message] = []
-    for message in messages:
-        if last is not None and len(taken) == last:
-            overflow.append(message)
+    for message in messages if last is None else islice(messages, last):
+        max_tokens -= count(message)
+        if max_tokens < 0:
             break
-        if max_tokens is not None and count is not None:
-            used += count(message)
-            if used > max_tokens:
-                overflow.append(message)
-                break
         taken.append(message)
-    taken.reverse()
-    if exact or not overflow:
-        return taken
-    open_calls = _open_calls(taken)
-    if not open_calls:
-        return taken
-    return _begin_later(taken) if max_tokens is not None else _reach_back(taken, chain(overflow, messages), open_calls)
+    return taken[::-1]
 
 
 def _open_calls(window_: Sequence[Message]) -> set[str]:
     """Return the ids of calls whose results stand in the window while they themselves stand before it."""
+    if not any(message.role == "tool" for message in window_):
+        return set()
     called: set[str] = set()
     missing: set[str] = set()
     for message in window_:

@@ -140,39 +140,35 @@ def changes(owners: dict[str, Owner], rows: Iterable[LogRow], codec: Codec) -> I
 # --- what each event changes, and the fields it takes to know ---------------------------------------------------------
 
 
-class _Brief(msgspec.Struct, frozen=True, gc=False):
-    pass
-
-
-class _Started(_Brief):
+class _Started(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None = None
 
 
-class _OwnerAssigned(_Brief):
+class _OwnerAssigned(msgspec.Struct, frozen=True, gc=False):
     user_id: str
 
 
-class _MessageAdded(_Brief):
+class _MessageAdded(msgspec.Struct, frozen=True, gc=False):
     message_id: str
 
 
-class _MessageEdited(_Brief):
+class _MessageEdited(msgspec.Struct, frozen=True, gc=False):
     message_id: str
 
 
-class _MessageRemoved(_Brief):
+class _MessageRemoved(msgspec.Struct, frozen=True, gc=False):
     message_id: str
 
 
-class _HistoryCleared(_Brief):
+class _HistoryCleared(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _HistoryReplaced(_Brief):
+class _HistoryReplaced(msgspec.Struct, frozen=True, gc=False):
     messages: tuple[_MessageAdded, ...]
 
 
-class _HistoryCompacted(_Brief):
+class _HistoryCompacted(msgspec.Struct, frozen=True, gc=False):
     message_id: str
     kept: int
 

@@ -1,4 +1,4 @@
-"""The session index: one row a session, for lists of sessions. A pure fold; where rows are kept is the adapters' affair.
+"""The session index: one row a session, for lists of sessions. A pure fold; adapters keep the rows.
 
 It agrees with ``turnlog.domain.session.fold`` (a test holds the two together), but decodes only what a row needs.
 Times are whole microseconds since 1970: they are compared and copied far more often than shown.
@@ -96,9 +96,10 @@ def fold_rows(entries: dict[str, Entry], rows: Iterable[LogRow], codec: Codec) -
         entry = entries.get(stream)
         if entry is not None and entry.version >= version:
             continue
+        event: Any
         event, at, _ = occurrence(stream, (position, version, topic, state))
-        kind = type(event)
-        if topic.startswith(DELETED):
+        kind = event.__class__
+        if kind is _SessionDeleted or (kind is Erased and topic.startswith(DELETED)):
             entries.pop(stream, None)
         elif kind is _Started:
             entries[stream] = _start(stream, event, position, microseconds(at))
@@ -147,7 +148,7 @@ def _follow(entry: Entry, event: Any, version: int, position: int, at: int) -> N
     entry.version = version
     entry.updated_position = position
     entry.updated_at = at
-    change = _CHANGES.get(type(event))
+    change = _CHANGES.get(event.__class__)
     if change is not None:
         change(entry, event, at)
 
@@ -155,53 +156,53 @@ def _follow(entry: Entry, event: Any, version: int, position: int, at: int) -> N
 # --- what each event changes, and the fields it takes to know ---------------------------------------------------------
 
 
-class _Brief(msgspec.Struct, frozen=True, gc=False):
-    pass
-
-
-class _Started(_Brief):
+class _Started(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None = None
     agent: str | None = None
 
 
-class _OwnerAssigned(_Brief):
+class _OwnerAssigned(msgspec.Struct, frozen=True, gc=False):
     user_id: str
 
 
-class _MessageAdded(_Brief):
+class _MessageAdded(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _MessageRemoved(_Brief):
+class _MessageRemoved(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _HistoryCleared(_Brief):
+class _HistoryCleared(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _HistoryReplaced(_Brief):
+class _HistoryReplaced(msgspec.Struct, frozen=True, gc=False):
     messages: tuple[Other, ...]
 
 
-class _HistoryCompacted(_Brief):
+class _HistoryCompacted(msgspec.Struct, frozen=True, gc=False):
     kept: int
 
 
-class _RouteEntered(_Brief):
+class _RouteEntered(msgspec.Struct, frozen=True, gc=False):
     route: str
 
 
-class _RouteExited(_Brief):
+class _RouteExited(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _StepEntered(_Brief):
+class _StepEntered(msgspec.Struct, frozen=True, gc=False):
     step: str
 
 
-class _StatusChanged(_Brief):
+class _StatusChanged(msgspec.Struct, frozen=True, gc=False):
     status: str
+
+
+class _SessionDeleted(msgspec.Struct, frozen=True, gc=False):
+    pass
 
 
 CLASSES: dict[type[Any], type[Any]] = {
@@ -216,6 +217,7 @@ CLASSES: dict[type[Any], type[Any]] = {
     e.RouteExited: _RouteExited,
     e.StepEntered: _StepEntered,
     e.StatusChanged: _StatusChanged,
+    e.SessionDeleted: _SessionDeleted,
 }
 """What the fold's codec decodes events into."""
 

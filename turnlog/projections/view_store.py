@@ -14,12 +14,17 @@ from turnlog.domain.values import RecordedEvent
 
 
 class View(Protocol):
-    """What every projection says of itself. Raise ``revision`` (1, 2, …) with every change to what it makes of events."""
+    """What every projection says of itself."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is called in the store: letters, digits and ``_``."""
+        ...
+
     @property
-    def revision(self) -> int: ...
+    def revision(self) -> int:
+        """1, 2, …: raised with every change to what it makes of events; its view is then rebuilt."""
+        ...
 
 
 class StoredView(View, Protocol):
@@ -86,14 +91,14 @@ class Parked(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """Events an application's projection is being given: from ``position`` on, for the ``count``-th time in a row.
+    """Events an application's projection is being given: from ``position`` on, for the ``tries``-th time in a row.
 
     ``last`` is the position up to which they are given one by one, since all at once ended a process.
     """
 
     position: int
     last: int
-    count: int
+    tries: int
 
 
 class ViewStore(Protocol):

@@ -64,6 +64,10 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # an ASCII terminal shows \\U0001f642 where it has no such character
+            reconfigure(errors="backslashreplace")
     try:
         make_app()(list(arguments), prog_name="turnlog")
     except SystemExit as end:

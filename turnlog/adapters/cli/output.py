@@ -29,18 +29,12 @@ def say(words: str) -> None:
     print(f"turnlog: {' '.join(shown(words).split())}", file=sys.stderr)  # noqa: T201 - a command line prints
 
 
-def console() -> Console:
-    """Return where to print for people. In a pipe nothing is wrapped or cut."""
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:  # an ASCII terminal shows \u1f642 where it cannot show the character
-        reconfigure(errors="backslashreplace")
-    width = None if sys.stdout.isatty() else _UNLIMITED
-    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
-
-
 def print_line(words: str, style: str = "") -> None:
     """Print a line for people on stdout, however long it is."""
-    console().print(Text(shown(words), style), soft_wrap=True)
+    if style and sys.stdout.isatty():
+        _print(Text(shown(words), style))
+    else:
+        sys.stdout.write(f"{shown(words)}\n")
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -50,7 +44,7 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(header, overflow="fold")
     for row in rows:
         table.add_row(*(Text(text_of(cell)) for cell in row))
-    console().print(table)
+    _print(table)
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
@@ -61,7 +55,16 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     for name, value in fields:
         if value not in (None, (), {}):
             grid.add_row(name, Text(text_of(value)))
-    console().print(grid)
+    _print(grid)
+
+
+def _print(what: Table | Text) -> None:
+    """Print in colour at a terminal; in a pipe nothing is wrapped or cut."""
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:  # rich would end the process itself at a closed pipe
+        console.print(what, soft_wrap=isinstance(what, Text))
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def text_of(value: Any) -> str:

@@ -3,9 +3,8 @@
 import gzip
 import os
 import sys
-import tempfile
 from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -58,10 +57,10 @@ def import_(
 ) -> None:
     """Import conversations (docs/import-format.md), or the log that `turnlog export` wrote; again adds nothing."""
     for file in files:
-        if file != STANDARD_INPUT and not Path(file).is_file():
+        if file != STANDARD_INPUT and (not Path(file).exists() or Path(file).is_dir()):
             raise typer.BadParameter(f"there is no file {file!r}")
-    with opened(store, tenant, create=True) as db, progress_bar("importing") as bar:
-        sources, restored = _restore_exports(db, files, bar)
+    with opened(store, tenant, create=True) as db, progress_bar("importing") as bar, ExitStack() as pipes:
+        sources, restored = _restore_exports(db, files, bar, pipes)
         conversations = import_files(db, sources, check=check, progress=lambda progress: _show_import(bar, progress))
     ok = conversations.ok and all(one.ok for one in restored)
     if as_json:
@@ -75,17 +74,24 @@ def import_(
 
 
 def _restore_exports(
-    db: turnlog.ConversationStore, files: Iterable[str], bar: Bar
+    db: turnlog.ConversationStore, files: Iterable[str], bar: Bar, pipes: ExitStack
 ) -> tuple[list[str | Lines], list[Restored]]:
-    """Restore those files that are log exports; return the others, still to be read from their beginning."""
+    """Restore those files that are log exports; return the others, still to be read from their beginning.
+
+    A pipe cannot be opened twice: it stays open in ``pipes``.
+    """
     others: list[str | Lines] = []
     restored: list[Restored] = []
     for file in files:
-        with open_lines(file) as lines:
+        with ExitStack() as stack:
+            lines = stack.enter_context(open_lines(file))
             if lines.is_export():
                 restored.append(_restore(db, lines, bar))
+            elif Path(file).is_file():
+                others.append(file)
             else:
-                others.append(lines if file == STANDARD_INPUT else file)
+                others.append(lines)
+                pipes.push(stack.pop_all())
     return others, restored
 
 
@@ -174,16 +180,17 @@ def _destination(file: str) -> AbstractContextManager[BinaryIO]:
 @contextmanager
 def _whole_file(path: Path) -> Generator[BinaryIO, None, None]:
     """Open a file that appears under its name only when it is whole and on the disk."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
             if path.suffix == ".gz":
                 with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
                     yield cast("BinaryIO", packed)
             else:
-                yield cast("BinaryIO", file)
+                yield file
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -7,6 +7,7 @@ import typer
 
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, print_table, progress_bar
+from turnlog.domain.errors import SessionNotFound
 from turnlog.domain.values import Failure, RebuildProgress
 
 
@@ -46,6 +47,8 @@ def verify(
     """Check the log's hashes, and the views against the log; exit 1 if anything is wrong."""
     with opened(store, tenant) as db:
         report = db.verify(session, heads=heads)
+    if session is not None and report.ok and not report.sessions:
+        raise SessionNotFound(session)
     if as_json:
         print_json(report)
     else:

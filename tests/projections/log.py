@@ -1,0 +1,179 @@
+"""A log with its views and engine, written to without a store: what the tests of projections share."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from turnlog.adapters.database import Database
+from turnlog.adapters.memory import MemoryRecorder
+from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite import SQLiteRecorder
+from turnlog.adapters.views import SQLiteViews
+from turnlog.domain import events as e
+from turnlog.domain.envelope import NewEvent, header_of, seal
+from turnlog.domain.events import Event
+from turnlog.domain.mapper import Codec
+from turnlog.domain.recorder import Batch, Reader
+from turnlog.domain.values import RecordedEvent
+from turnlog.projections.engine import Engine
+from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.session_index import SessionIndex, SessionRow
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+STARTED = e.SessionStarted(user_id="alice")
+T = TypeVar("T")
+
+
+def at(position: int) -> datetime:
+    """Return when the event at this position was recorded: a second after the one before."""
+    return START + timedelta(seconds=position)
+
+
+def said(message_id: str) -> e.MessageAdded:
+    """Return a message."""
+    return e.MessageAdded(message_id=message_id, role="user", content=f"content of {message_id}")
+
+
+class Log:
+    """A log in memory (without a path) or in a file, and an engine that keeps no view until one is added."""
+
+    def __init__(self, path: Path | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
+        self.path = path
+        self.names = names or Names()
+        self.codec = Codec()
+        self.database = Database(None if path is None else str(path), durability="normal", read_only=read_only)
+        self.views = SQLiteViews(self.database, self.names)
+        self.recorder: MemoryRecorder | SQLiteRecorder
+        if path is None:
+            self.views.prepare()
+            self.recorder = MemoryRecorder(self.views)
+        else:
+            self.recorder = SQLiteRecorder(self.database, self.names, self.views)
+            self.recorder.prepare()
+        self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
+
+    def append(self, session_id: str, *events: Event | tuple[str, bytes], tenant: str = "default") -> int:
+        """Append events to a session as one turn (or a topic and bytes as they are); return the last position."""
+        stream = f"{tenant}/{session_id}"
+        return self.recorder.append([Batch(stream, self._rows(stream, events))], _refuse)[0]
+
+    def delete(self, session_id: str, tenant: str = "default") -> int:
+        """Delete a session and destroy its content."""
+        stream = f"{tenant}/{session_id}"
+        return self.recorder.append([Batch(stream, self._rows(stream, [e.SessionDeleted()]), erase=True)], _refuse)[0]
+
+    def with_views(self) -> "Log":
+        """Add the built-in views."""
+        for view in (SessionIndex(), MessageIndex()):
+            self.engine.add(view)
+        return self
+
+    def again(self, **options: Any) -> "Log":
+        """Open the same file once more, as another process would."""
+        return Log(self.path, names=self.names, **options)
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the database of the views, and commit it."""
+        if statement.startswith("SELECT"):
+            with self.database.read() as connection:
+                return connection.execute(statement, parameters).fetchall()
+        with self.database.write() as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def row(self, session_id: str, tenant: str = "default") -> SessionRow:
+        """Return a row of the session index that is there."""
+        row = self.views.select_session(tenant, session_id)
+        assert row is not None
+        return row
+
+    def messages(self, session_id: str) -> list[tuple[Any, ...]]:
+        """Return the message index's rows of a session: (message id, version, item, content version), in order."""
+        columns = "message_id, version, item, content_version"
+        where = "tenant = 'default' AND session_id = ? ORDER BY ordinal"
+        return self.query(f"SELECT {columns} FROM turnlog_message_index WHERE {where}", session_id)
+
+    def close(self) -> None:
+        """Close both."""
+        self.recorder.close()
+        self.views.close()
+
+    def _rows(self, stream: str, events: Sequence[Event | tuple[str, bytes]]) -> list[tuple[int, str, bytes]]:
+        before = self.recorder.select_stream(stream, desc=True, limit=1)
+        version = before[0][1] if before else 0
+        previous = header_of(before[0][3]).hash if before and before[0][3].startswith(b"{") else sha256().digest()
+        rows: list[tuple[int, str, bytes]] = []
+        for event in events:
+            version += 1
+            if isinstance(event, tuple):
+                rows.append((version, *event))
+                continue
+            topic = self.codec.registry.topic_of(event)
+            new = NewEvent(
+                originator_id=stream,
+                originator_version=version,
+                topic=topic,
+                event=event,
+                event_id=f"{stream} {version}",
+                recorded_at=at(self.recorder.position() + len(rows) + 1),
+                occurred_at=None,
+                turn=(len(rows) + 1, len(events)),
+                previous=previous,
+                salt=b"s" * 16,
+                genesis=b"g" * 16 if version == 1 else None,
+            )
+            state, previous = seal(new)
+            rows.append((version, topic, state))
+        return rows
+
+
+class Words:
+    """An application's read model: how often each word was said, and in which session last."""
+
+    name = "words"
+    revision = 1
+    key = "session"
+    poison: str | None = None
+    """A message id that cannot be applied."""
+
+    def create(self, connection: Any) -> None:
+        """Create the tables."""
+        connection.execute("CREATE TABLE words (session_id TEXT NOT NULL, word TEXT NOT NULL, said INTEGER NOT NULL)")
+        connection.execute("CREATE UNIQUE INDEX words_by_session ON words (session_id, word)")
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Count."""
+        for recorded in events:
+            match recorded.event:
+                case e.MessageAdded(message_id=message_id):
+                    self._count(connection, recorded.session_id, message_id)
+                case _:
+                    pass
+
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
+        """Forget the session's words."""
+        assert tenant
+        connection.execute("DELETE FROM words WHERE session_id = ?", (session_id,))
+
+    def _count(self, connection: Any, session_id: str, word: str) -> None:
+        connection.execute(
+            "INSERT INTO words VALUES (?, ?, 1) ON CONFLICT (session_id, word) DO UPDATE SET said = said + 1",
+            (session_id, word),
+        )
+        if word == self.poison:
+            raise ValueError(f"cannot count {word}")
+
+
+def words(log: Log) -> list[tuple[Any, ...]]:
+    """Return the rows of ``Words``, in order."""
+    return log.query("SELECT session_id, word, said FROM words ORDER BY session_id, word")
+
+
+def _refuse(_: Reader) -> Sequence[Batch]:
+    raise AssertionError("nobody else writes")
+
+
+def twice(function: Callable[[], T]) -> tuple[T, T]:
+    """Call a function two times."""
+    return function(), function()
