@@ -107,7 +107,8 @@ events: st.SearchStrategy[Event] = st.sampled_from(EVENTS).flatmap(struct)
 # --- commands, from few names, so that they meet ----------------------------------------------------------------------
 
 _keys = st.sampled_from(["a", "b", "c", ""])
-_values = st.dictionaries(_keys, json_values, max_size=3)
+_small = scalars | st.lists(scalars, max_size=2) | st.dictionaries(_keys, scalars, max_size=2)
+_values = st.dictionaries(_keys, _small, max_size=2)
 _some_keys = st.lists(_keys, max_size=3, unique=True).map(tuple)
 _users = st.sampled_from(["alice", "bob"])
 _routes = st.sampled_from(["booking", "support", "goodbye"])
@@ -115,12 +116,10 @@ _steps = st.sampled_from(["one", "two"])
 _messages = st.integers(1, 9).map("m{}".format)
 _calls = st.sampled_from(["c1", "c2"])
 _runs = st.sampled_from(["r1", "r2"])
-_maybe = st.none() | text
-_tool_calls = st.none() | st.lists(json_objects, max_size=2)
+_maybe = st.none() | st.sampled_from(["", "why", "é\0"])
+_tool_calls = st.none() | st.lists(_values, max_size=2)
 _roles = st.sampled_from(sorted(ROLES))
-_new_message = st.builds(
-    c.AddMessage, _messages, _roles, json_values, _maybe, _tool_calls, _maybe, st.none() | json_objects
-)
+_new_message = st.builds(c.AddMessage, _messages, _roles, _small, _maybe, _tool_calls, _maybe, st.none() | _values)
 
 
 def _message_id(message: Any) -> str:
@@ -149,12 +148,12 @@ COMMANDS: dict[type[Any], st.SearchStrategy[Any]] = {
         continued_from=_maybe,
     ),
     c.AddMessage: _new_message,
-    c.EditMessage: st.builds(c.EditMessage, _messages, json_values),
+    c.EditMessage: st.builds(c.EditMessage, _messages, _small),
     c.RemoveMessage: st.builds(c.RemoveMessage, _messages),
     c.PopMessage: st.just(c.PopMessage()),
     c.ClearHistory: st.just(c.ClearHistory()),
     c.SetHistory: st.builds(c.SetHistory, _distinct(_replacements())),
-    c.CompactHistory: st.builds(c.CompactHistory, _messages, json_values, st.integers(0, 5)),
+    c.CompactHistory: st.builds(c.CompactHistory, _messages, _small, st.integers(0, 5)),
     c.Collect: st.builds(c.Collect, _values),
     c.Discard: st.builds(c.Discard, _some_keys),
     c.ClearData: st.just(c.ClearData()),
@@ -165,11 +164,11 @@ COMMANDS: dict[type[Any], st.SearchStrategy[Any]] = {
     c.EnterStep: st.builds(c.EnterStep, _steps, _maybe),
     c.PlanTransition: st.builds(c.PlanTransition, _routes, _maybe, _maybe),
     c.CancelTransition: st.just(c.CancelTransition()),
-    c.CallTool: st.builds(c.CallTool, _calls, text, json_values),
-    c.ReturnTool: st.builds(c.ReturnTool, _calls, json_values, _maybe, _maybe),
+    c.CallTool: st.builds(c.CallTool, _calls, text, _small),
+    c.ReturnTool: st.builds(c.ReturnTool, _calls, _small, _maybe, _maybe),
     c.StartRun: st.builds(c.StartRun, _runs, _values),
     c.FinishRun: st.builds(
-        c.FinishRun, _runs, st.sampled_from(sorted(RUN_STATUSES)), json_values, _maybe, st.none() | json_objects
+        c.FinishRun, _runs, st.sampled_from(sorted(RUN_STATUSES)), _small, _maybe, st.none() | _values
     ),
     c.SetStatus: st.builds(c.SetStatus, st.sampled_from(sorted(STATUSES)), _maybe),
     c.AssignOwner: st.builds(c.AssignOwner, _users),
@@ -178,8 +177,8 @@ COMMANDS: dict[type[Any], st.SearchStrategy[Any]] = {
 """Every command by its class."""
 
 _said = st.one_of(*(strategy for cls, strategy in COMMANDS.items() if cls not in (c.StartSession, c.DeleteSession)))
-_in_full = st.lists(_said, max_size=6) | st.lists(_said, min_size=20, max_size=50)
-_ends: list[list[Command]] = [[], [c.SetStatus("active"), c.AddMessage("last", "user", "bye")], [c.DeleteSession()]]
+_in_full = st.lists(_said, max_size=6) | st.lists(_said, min_size=20, max_size=40)
+_goodbye: list[list[Command]] = [[], [c.SetStatus("active"), c.AddMessage("last", "user", "bye")]]
 commands: st.SearchStrategy[Command] = st.one_of(*COMMANDS.values())
 
 
@@ -195,7 +194,12 @@ def _joined(parts: tuple[Command, list[Command], list[Command]]) -> list[Command
     return [parts[0], *parts[1], *parts[2]]
 
 
-conversations: st.SearchStrategy[Conversation] = (
-    st.tuples(COMMANDS[c.StartSession], _in_full, st.sampled_from(_ends)).map(_joined).map(converse)
-)
+def _conversations(ends: list[list[Command]]) -> st.SearchStrategy[Conversation]:
+    parts = st.tuples(COMMANDS[c.StartSession], _in_full, st.sampled_from(ends))
+    return parts.map(_joined).map(converse)
+
+
+conversations: st.SearchStrategy[Conversation] = _conversations([*_goodbye, [c.DeleteSession()]])
 """Sessions with a valid past: what ``decide`` made of what was said."""
+living: st.SearchStrategy[Conversation] = _conversations(_goodbye)
+"""Those of them that were not deleted."""

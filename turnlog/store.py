@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from turnlog.structures import DataModel
 
-CATCH_UP_EVERY = 256
+CATCH_UP_EVERY = 512
 """Own appends after which a writer brings the views up to date, so that no query finds a huge backlog."""
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 _PAGE = 1_000

@@ -69,9 +69,9 @@ class SessionWriter:
         command, or ``bare`` is the command without such ids: by that a repetition is known.
         """
         turn = self.turn
-        if not options and message_id is None and turn is None:
+        if not options and message_id is None and (turn is None or turn.plain):
             said = Said(command, command)
-            return self.write((said,), self._decided(said))
+            return self.write((said,), self._decided(said)) if turn is None else turn.draft.say(said)
         if bare is None:
             bare = command if made is None else replace(command, **{made: ""})
         said = self._said(command, inputs.options(options), message_id, bare)
@@ -226,6 +226,11 @@ class Turn:
         self._mark = self.draft.mark()
 
     @property
+    def plain(self) -> bool:
+        """Whether no keyword holds for what is said in it."""
+        return not self._options and (self._outer is None or self._outer.plain)
+
+    @property
     def receipt(self) -> Receipt:
         """The receipt of the whole turn.
 
@@ -237,8 +242,8 @@ class Turn:
         return self.draft.receipt
 
     def __enter__(self) -> Self:
-        if self._outer is None:
-            self.draft = Draft(self._writer, self._options.get("command_id"))
+        if self.draft.receipt is not None:
+            raise InvalidInput("turn", "is over; open another with session.turn()")
         self._mark = self.draft.mark()
         self._writer.turn = self
         return self

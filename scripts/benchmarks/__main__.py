@@ -85,7 +85,10 @@ def _run(names: list[str], *, quick: bool, folder: Path | None) -> Report:
             print(f"{name} …", file=sys.stderr, flush=True)
             own = Path(scratch) / name
             own.mkdir()
-            figures += BENCHMARKS[name](Setting(own, quick))
+            done = BENCHMARKS[name](Setting(own, quick))
+            for figure in done:
+                print(f"    {report.line(figure)}", file=sys.stderr, flush=True)
+            figures += done
             shutil.rmtree(own)
     return Report(quick=quick, host=about, figures=tuple(figures))
 

@@ -1,15 +1,18 @@
 """Writing: one message, a turn of two, and the same in a session that is already long."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import turnlog
 from scripts.benchmarks import raw
-from scripts.benchmarks.measuring import Figure, Setting, Target, compared, side_by_side, timed
+from scripts.benchmarks.measuring import Figure, Setting, Target, compared, side_by_side, timed, typically
 from scripts.benchmarks.stores import LONG, ROLES, TEXT, fill, long_session, url_of
 
 EVERY = 256
-"""Messages (or turns) a round: so many appends bring the views up to date, so that every round pays for it."""
+"""Appends after which a writer brings the views up to date."""
 DURABILITIES = ("full", "normal")
 CLOSE = Target(1.5)
 FLAT = Target(1.2)
@@ -19,22 +22,27 @@ def append(setting: Setting) -> list[Figure]:
     """One message, its own commit. Raw: BEGIN IMMEDIATE, INSERT, COMMIT of the same stored bytes, in a table like it.
 
     turnlog's side includes all it does besides: deciding, ids, hashes, a snapshot every 100 events, both views caught
-    up every 256 appends. A second comparison is with the INSERT alone, whose transaction SQLite makes by itself.
+    up every 256 appends. Both include SQLite's checkpoints. Beside it, without a target: the median of single appends,
+    which sees none of these, and the INSERT alone, whose transaction SQLite makes by itself.
     """
     figures: list[Figure] = []
     for durability in DURABILITIES:
-        contents, rounds = _contents(setting.folder / f"{durability}-sample.db"), setting.pick(25, 3)
-        url = url_of(setting.folder / f"{durability}.db")
-        with (
-            turnlog.open(url, durability=durability) as store,
-            raw.Log(setting.folder / f"{durability}-raw.db", durability, contents) as log,
-        ):
-            ours = partial(say, store.session(user_id="user-1"))
-            pair = side_by_side(rounds, ours, partial(log.round, raw.append_each, EVERY))
-            bare = side_by_side(rounds, ours, partial(log.round, raw.append_bare, EVERY))
+        n = _appends(setting, durability)
+        with _opened(setting, durability) as (store, log):
+            session = store.session(user_id="user-1")
+            ours = partial(say, session, n)
+            pair = side_by_side(setting.pick(15, 3), ours, partial(log.round, raw.append_each, n))
+            bare = side_by_side(setting.pick(9, 3), ours, partial(log.round, raw.append_bare, n))
+            typical = side_by_side(
+                setting.pick(9, 3),
+                partial(typically, n, partial(session.add_message, "user", TEXT)),
+                partial(log.typically, raw.append_each, n),
+            )
         what = f"append one message, durability {durability}"
+        plain = "BEGIN IMMEDIATE, INSERT, COMMIT of the same bytes"
         figures += [
-            compared("append", what, pair, against="BEGIN IMMEDIATE, INSERT, COMMIT of the same bytes", target=CLOSE),
+            compared("append", what, pair, against=plain, target=CLOSE),
+            compared("append", f"{what}, the median of single ones", typical, against=plain),
             compared("append", what, bare, against="INSERT alone, of the same bytes"),
         ]
     return figures
@@ -44,20 +52,25 @@ def turn(setting: Setting) -> list[Figure]:
     """A user's and an assistant's message, one commit. Raw: BEGIN IMMEDIATE, two INSERTs, COMMIT of the same bytes."""
     figures: list[Figure] = []
     for durability in DURABILITIES:
-        contents = _contents(setting.folder / f"{durability}-sample.db")
-        url = url_of(setting.folder / f"{durability}.db")
-        with (
-            turnlog.open(url, durability=durability) as store,
-            raw.Log(setting.folder / f"{durability}-raw.db", durability, contents) as log,
-        ):
+        n = _appends(setting, durability)
+        with _opened(setting, durability) as (store, log):
+            session = store.session(user_id="user-1")
             pair = side_by_side(
-                setting.pick(25, 3),
-                partial(_take_turns, store.session(user_id="user-1")),
-                partial(log.round, raw.append_pairs, EVERY, 2),
+                setting.pick(15, 3),
+                partial(timed, n, partial(_take_turns, session, n)),
+                partial(log.round, raw.append_pairs, n, 2),
+            )
+            typical = side_by_side(
+                setting.pick(9, 3),
+                partial(typically, n, partial(_take_turns, session, 1)),
+                partial(log.typically, raw.append_pairs, n, 2),
             )
         what = f"a turn of two messages, durability {durability}"
-        against = "BEGIN IMMEDIATE, two INSERTs, COMMIT of the same bytes"
-        figures.append(compared("turn", what, pair, against=against, target=CLOSE))
+        plain = "BEGIN IMMEDIATE, two INSERTs, COMMIT of the same bytes"
+        figures += [
+            compared("turn", what, pair, against=plain, target=CLOSE),
+            compared("turn", f"{what}, the median of single ones", typical, against=plain),
+        ]
     return figures
 
 
@@ -69,6 +82,7 @@ def late(setting: Setting) -> list[Figure]:
     figures: list[Figure] = []
     messages = setting.pick(100_000, 2_000)
     for durability in DURABILITIES:
+        n = _appends(setting, durability)
         long, short = (setting.folder / f"{durability}-{which}.db" for which in ("long", "short"))
         long_session(long, messages)
         with (
@@ -76,9 +90,9 @@ def late(setting: Setting) -> list[Figure]:
             turnlog.open(url_of(short), durability=durability) as shorter,
         ):
             pair = side_by_side(
-                setting.pick(25, 3),
-                partial(say, longer.get(LONG)),
-                lambda: say(_begun(shorter)),
+                setting.pick(15, 3),
+                partial(say, longer.get(LONG), n),
+                partial(_say_in_new, shorter, n),
             )
         what = f"message {messages:,}, durability {durability}"
         figures.append(compared("late", what, pair, against="turnlog's message 100", target=FLAT))
@@ -105,7 +119,7 @@ def opened(setting: Setting) -> list[Figure]:
     return [compared("open", what, pair, against="open one of 100", target=FLAT)]
 
 
-def say(session: turnlog.Session, n: int = EVERY) -> float:
+def say(session: turnlog.Session, n: int) -> float:
     """Add ``n`` messages, a commit each; return the seconds one took."""
 
     def messages() -> None:
@@ -115,21 +129,41 @@ def say(session: turnlog.Session, n: int = EVERY) -> float:
     return timed(n, messages)
 
 
-def _take_turns(session: turnlog.Session) -> float:
-    def turns() -> None:
-        for _ in range(EVERY):
-            with session.turn():
-                session.add_message("user", TEXT)
-                session.add_message("assistant", TEXT)
-
-    return timed(EVERY, turns)
+def _take_turns(session: turnlog.Session, n: int) -> None:
+    for _ in range(n):
+        with session.turn():
+            session.add_message("user", TEXT)
+            session.add_message("assistant", TEXT)
 
 
-def _begun(store: turnlog.ConversationStore) -> turnlog.Session:
-    """Return a new session that has 99 messages."""
-    session = store.session(user_id="user-1")
-    fill(session, 99)
-    return session
+def _appends(setting: Setting, durability: str) -> int:
+    """Return how many appends a round has: so many that every round has its share of views and checkpoints.
+
+    Where each waits for the disk, checkpoints weigh little.
+    """
+    return EVERY * setting.pick(8 if durability == "normal" else 2, 1)
+
+
+@contextmanager
+def _opened(setting: Setting, durability: str) -> Generator[tuple[turnlog.ConversationStore, raw.Log]]:
+    """Open a new store, and a raw log that is fed the same bytes."""
+    contents = _contents(setting.folder / f"{durability}-sample.db")
+    url = url_of(setting.folder / f"{durability}.db")
+    with (
+        turnlog.open(url, durability=durability) as store,
+        raw.Log(setting.folder / f"{durability}-raw.db", durability, contents) as log,
+    ):
+        yield store, log
+
+
+def _say_in_new(store: turnlog.ConversationStore, n: int) -> float:
+    """Add ``n`` messages to new sessions that have 99; return the seconds one took."""
+    times: list[float] = []
+    for _ in range(n // EVERY):
+        session = store.session(user_id="user-1")
+        fill(session, 99)
+        times.append(say(session, EVERY))
+    return fmean(times)
 
 
 def _late_raw(setting: Setting, durability: str, messages: int) -> Figure:
@@ -140,10 +174,9 @@ def _late_raw(setting: Setting, durability: str, messages: int) -> Figure:
     ):
         long.fill(messages)
         short.fill(99)
+        n = _appends(setting, durability)
         pair = side_by_side(
-            setting.pick(25, 3),
-            partial(long.round, raw.append_each, EVERY),
-            partial(short.round, raw.append_each, EVERY),
+            setting.pick(15, 3), partial(long.round, raw.append_each, n), partial(short.round, raw.append_each, n)
         )
     what = f"message {messages:,} by the plain driver, durability {durability}"
     return compared("late", what, pair, against="its message 100")
@@ -152,5 +185,5 @@ def _late_raw(setting: Setting, durability: str, messages: int) -> Figure:
 def _contents(path: Path) -> list[tuple[str, bytes]]:
     """Return what turnlog stores of messages, each in a commit of its own."""
     with turnlog.open(url_of(path), durability="normal") as store:
-        say(store.session(user_id="user-1"))
+        say(store.session(user_id="user-1"), EVERY)
     return raw.stored_messages(path)

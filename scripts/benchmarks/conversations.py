@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import closing
 from functools import partial
-from itertools import count, groupby
+from itertools import count
 from pathlib import Path
 
 import turnlog
@@ -15,10 +15,11 @@ from turnlog.adapters.conversations import import_files
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _DATA = Path(os.environ.get("TURNLOG_DATA") or _ROOT.parent / "shared" / "data")
+_TOGETHER = 1_000
 
 
 def imported(setting: Setting) -> list[Figure]:
-    """Importing real conversation files (``TURNLOG_DATA``). Raw: inserting the same rows, a transaction a conversation.
+    """Importing real conversation files (``TURNLOG_DATA``). Raw: inserting the same rows, 1,000 in a transaction.
 
     turnlog's side reads and decompresses the files, decodes and checks the lines, decides, seals, and catches up views.
     """
@@ -28,14 +29,14 @@ def imported(setting: Setting) -> list[Figure]:
         print(f"import: LEFT OUT, there are no conversations in {_DATA}", file=sys.stderr)
         return []
     fresh = (setting.folder / f"{i}.db" for i in count())
-    streams = _imported_streams(next(fresh), files)
-    events = sum(len(rows) for rows in streams)
+    rows = _imported_rows(next(fresh), files)
+    events, conversations = len(rows), len({row[0] for row in rows})
     pair = side_by_side(
         setting.pick(3, 1),
         lambda: rate(events, partial(_import, next(fresh), files)),
-        lambda: rate(events, partial(_insert, next(fresh), streams)),
+        lambda: rate(events, partial(_insert, next(fresh), rows)),
     )
-    what = f"import {len(streams):,} conversations, {events:,} events"
+    what = f"import {conversations:,} conversations, {events:,} events"
     return [compared("import", what, pair, against="inserting the same rows", unit="events/s")]
 
 
@@ -46,16 +47,15 @@ def _import(path: Path, files: list[Path]) -> None:
         raise RuntimeError(f"the import refused {report.refused} lines")
 
 
-def _imported_streams(path: Path, files: list[Path]) -> list[list[raw.Row]]:
+def _imported_rows(path: Path, files: list[Path]) -> list[raw.Row]:
     _import(path, files)
     with closing(raw.connect(path)) as connection:
-        rows: list[raw.Row] = connection.execute(
+        return connection.execute(
             "SELECT originator_id, originator_version, topic, state FROM turnlog_events ORDER BY position"
         ).fetchall()
-    return [list(group) for _, group in groupby(rows, key=lambda row: row[0])]
 
 
-def _insert(path: Path, streams: list[list[raw.Row]]) -> None:
+def _insert(path: Path, rows: list[raw.Row]) -> None:
     with raw.Log(path, "full", []) as log:
-        for rows in streams:
-            raw.append_group(log.connection, rows)
+        for i in range(0, len(rows), _TOGETHER):
+            raw.append_group(log.connection, rows[i : i + _TOGETHER])

@@ -85,6 +85,17 @@ def timed(n: int, action: Callable[[], object]) -> float:
     return (perf_counter() - began) / n
 
 
+def typically(n: int, one: Callable[[], object]) -> float:
+    """Do ``one`` thing ``n`` times; return the median of the seconds it took."""
+    gc.collect()
+    times: list[float] = []
+    for _ in range(n):
+        began = perf_counter()
+        one()
+        times.append(perf_counter() - began)
+    return median(times)
+
+
 def rate(n: int, action: Callable[[], object]) -> float:
     """Return how many of the ``n`` things that ``action`` does it did in a second."""
     return 1 / timed(n, action)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from scripts.benchmarks.measuring import timed
+from scripts.benchmarks.measuring import timed, typically
 
 Row: TypeAlias = tuple[str, int, str, bytes]
 """(stream, version, topic, state): what the log stores of one event."""
@@ -98,6 +98,12 @@ class Log:
         """Append ``n`` times ``of`` rows; return the seconds one of the ``n`` took."""
         rows = self._rows(n * of)
         return timed(n, lambda: append(self.connection, rows))
+
+    def typically(self, append: Append, n: int, of: int = 1) -> float:
+        """Append ``n`` times ``of`` rows; return the median of the seconds it took."""
+        rows = self._rows(n * of)
+        groups = iter([rows[i : i + of] for i in range(0, len(rows), of)])
+        return typically(n, lambda: append(self.connection, next(groups)))
 
     def _rows(self, n: int) -> list[Row]:
         first, contents = self._version + 1, self._contents

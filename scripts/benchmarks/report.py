@@ -40,6 +40,13 @@ def show(report: Report, console: Console) -> None:
             console.print(f"{figure.what}: {figure.note}", highlight=False, markup=False)
 
 
+def line(figure: Figure) -> str:
+    """Return a figure in a line, for those who wait."""
+    what, ours, against, theirs, ratio, _, target = _cells(figure)
+    other = f"; {against} {theirs}; ratio {ratio}" if against else ""
+    return f"{what}: {ours}{other}{f' ({target})' if target else ''}"
+
+
 def record(report: Report) -> None:
     """Write docs/benchmarks.json and put the table into docs/benchmarks.md."""
     data = msgspec.json.format(msgspec.json.encode(report), indent=2)

@@ -59,7 +59,7 @@ def blob(setting: Setting) -> list[Figure]:
         _blob_session(blobs, before)
         with turnlog.open(url_of(path)) as store, closing(raw.connect(blobs)) as connection:
             rewrite = partial(timed, REWRITES, partial(_rewrite, connection))
-            pair = side_by_side(setting.pick(7, 2), partial(say, store.get(LONG)), rewrite)
+            pair = side_by_side(setting.pick(7, 2), partial(say, store.get(LONG), EVERY), rewrite)
         what = f"message {before:,}"
         figures.append(compared("blob", what, pair, against="rewriting one JSON blob per session"))
         if not _counts():
@@ -93,7 +93,7 @@ def _passed_to_write() -> int:
 
 def _say_and_close(path: Path) -> int:
     with turnlog.open(url_of(path)) as store:
-        say(store.get(LONG))
+        say(store.get(LONG), EVERY)
     return EVERY
 
 

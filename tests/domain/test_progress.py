@@ -52,7 +52,7 @@ def test_entering_a_route_again_after_leaving_adds_a_visit(between: list[e.Event
 
 
 @pytest.mark.parametrize("completed", [True, False])
-def test_leaving_a_route_ends_its_visit(completed: bool) -> None:  # noqa: FBT001 - a parameter of the table
+def test_leaving_a_route_ends_its_visit(completed: bool) -> None:
     """The visit says when it ended and whether it was completed; route and step are gone."""
     after = started(ON_A, ON_STEP).when(c.ExitRoute(completed)).then(e.RouteExited(route="a", completed=completed))
     assert (after.current_route, after.current_step, after.route_count) == (None, None, 1)

@@ -1,18 +1,21 @@
 """The state machine's questions: the past, windows of history, lists over all sessions; and what holds after each step."""
 
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from tests.machine import commands
-from tests.machine.machine import START, ids, which
 from tests.machine.plainly import differences, fitting, plain, same, window
+from tests.machine.told import START, handles, places, summarised, told
 from tests.machine.turns import Turning
-from turnlog import InvalidInput, Message, Page, SessionSummary
+from turnlog import InvalidInput, Page
 from turnlog.domain.values import STATUSES
 
+T = TypeVar("T")
+_stores = st.integers(0, 1)
 _times = st.integers(-10, 400).map(lambda minutes: START + timedelta(minutes=minutes))
 _wanted = st.fixed_dictionaries(
     {},
@@ -31,11 +34,9 @@ class Asking(Turning):
     """Everything that only reads."""
 
     @precondition(lambda self: self.book.living())
-    @rule(session_id=ids, number=which, back=st.integers(0, 12))
-    def look_back(self, session_id: str, number: int, back: int) -> None:
-        if not self.alive(session_id):
-            return
-        session, talk = self.handle(session_id, number), self.talk(session_id)
+    @rule(place=places, number=handles, back=st.integers(0, 12))
+    def look_back(self, place: int, number: int, back: int) -> None:
+        session, talk = self.picked(place, number)
         version = max(0, talk.version - back)
         then, now = talk.past[version], talk.past[talk.version]
         assert same(plain(session.at(version)), then["state"])
@@ -47,74 +48,52 @@ class Asking(Turning):
         assert {change.path: change.kind for change in diff.changes} == differences(then["state"], now["state"])
 
     @precondition(lambda self: self.book.living())
-    @rule(session_id=ids, number=which, time=_times)
-    def look_at_a_time(self, session_id: str, number: int, time: Any) -> None:
-        if not self.alive(session_id):
-            return
-        session, talk = self.handle(session_id, number), self.talk(session_id)
+    @rule(place=places, number=handles, time=_times)
+    def look_at_a_time(self, place: int, number: int, time: datetime) -> None:
+        session, talk = self.picked(place, number)
         then = talk.past[talk.version_at(time)]
         assert same(plain(session.at(time=time)), then["state"])
         told(session.history(at=time), then["messages"])
 
     @precondition(lambda self: self.book.living())
-    @rule(session_id=ids, number=which)
-    def replay(self, session_id: str, number: int) -> None:
-        if not self.alive(session_id):
-            return
-        session, talk = self.handle(session_id, number), self.talk(session_id)
-        steps = list(session.replay())
-        assert [step.event.version for step in steps] == list(range(1, talk.version + 1))
-        for n, step in enumerate(steps, 1):
+    @rule(place=places, number=handles)
+    def replay(self, place: int, number: int) -> None:
+        session, talk = self.picked(place, number)
+        n = 0
+        for n, step in enumerate(session.replay(), 1):
+            assert (step.event.version, step.event.recorded_at) == (n, talk.times[n])
             assert same(plain(step.before), talk.past[n - 1]["state"])
             assert same(plain(step.after), talk.past[n]["state"])
-            assert step.event.recorded_at == talk.times[n]
+        assert n == talk.version
 
     @precondition(lambda self: self.book.living())
-    @rule(session_id=ids, number=which, last=st.integers(0, 5), exact=st.booleans(), data=st.data())
-    def look_through_a_window(
-        self, session_id: str, number: int, last: int, exact: bool, data: st.DataObject
-    ) -> None:
-        if not self.alive(session_id):
-            return
-        session, messages = self.handle(session_id, number), self.talk(session_id).messages
-        told(session.history(last=last, exact=exact), messages[len(messages) - min(last, len(messages)) :])if exact else (
-            told(session.history(last=last), window(messages, last))
-        )
+    @rule(place=places, number=handles, last=st.integers(0, 5), before=places)
+    def look_through_a_window(self, place: int, number: int, last: int, before: int) -> None:
+        session, talk = self.picked(place, number)
+        messages = talk.messages
+        told(session.history(last=last), window(messages, last))
+        told(session.history(last=last, exact=True), messages[max(0, len(messages) - last) :])
         told(session.history(max_tokens=last, count=lambda _: 1), fitting(messages, last))
         if messages:
-            place = data.draw(st.integers(0, len(messages) - 1))
-            before = messages[place]["message_id"]
-            told(session.history(before=before, last=last), window(messages[:place], last))
-            told([session.message(before)], [messages[place]])
-        self.both(lambda: session.history(before="nowhere"), lambda _: _refuse())
+            before %= len(messages)
+            message_id = messages[before]["message_id"]
+            told(session.history(before=message_id, last=last), window(messages[:before], last))
+            told([session.message(message_id)], [messages[before]])
+        self.refuses(InvalidInput, lambda: session.history(before="nowhere"))
 
-    @rule(number=st.integers(0, 1), wanted=_wanted, limit=st.integers(1, 4))
+    @rule(number=_stores, wanted=_wanted, limit=st.integers(1, 4))
     def list_sessions(self, number: int, wanted: dict[str, Any], limit: int) -> None:
-        found: list[SessionSummary] = []
-        cursor = None
-        while True:
-            page: Page[SessionSummary] = self.stores[number].sessions(**wanted, limit=limit, cursor=cursor)
-            assert len(page.items) <= limit
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        store = self.stores[number]
+        found = _paged(limit, lambda cursor: store.sessions(**wanted, limit=limit, cursor=cursor))
         summarised(found, self.book.sessions(**wanted))
 
-    @rule(number=st.integers(0, 1), user_id=st.sampled_from(commands.USERS), limit=st.integers(1, 4))
+    @rule(number=_stores, user_id=st.sampled_from(commands.USERS), limit=st.integers(1, 4))
     def list_messages(self, number: int, user_id: str, limit: int) -> None:
-        found: list[Message] = []
-        cursor = None
-        while True:
-            page = self.stores[number].messages(user_id=user_id, limit=limit, cursor=cursor)
-            assert len(page.items) <= limit
-            found += page.items
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        store = self.stores[number]
+        found = _paged(limit, lambda cursor: store.messages(user_id=user_id, limit=limit, cursor=cursor))
         told(found, self.book.messages(user_id))
 
-    @rule(number=st.integers(0, 1), user_id=st.sampled_from(commands.USERS))
+    @rule(number=_stores, user_id=st.sampled_from(commands.USERS))
     def ask_for_a_user(self, number: int, user_id: str) -> None:
         store = self.stores[number]
         active = store.active_session(user_id)
@@ -123,7 +102,7 @@ class Asking(Turning):
         theirs = {state["id"] for state in self.book.sessions(user_id=user_id)}
         assert {session_id for session_id in self.book.talks if store.for_user(user_id).exists(session_id)} == theirs
 
-    @rule(number=st.integers(0, 1))
+    @rule(number=_stores)
     def count(self, number: int) -> None:
         store, living = self.stores[number], self.book.living()
         users = {user.user_id: (user.sessions, user.messages) for user in store.users().items}
@@ -133,7 +112,7 @@ class Asking(Turning):
         assert stats.messages == sum(talk.state["message_count"] for talk in living)
         assert stats.position == store.position
 
-    @rule(number=st.integers(0, 1))
+    @rule(number=_stores)
     def read_the_log(self, number: int) -> None:
         events = list(self.stores[number].events())
         assert [event.position for event in events] == sorted({event.position for event in events})
@@ -142,12 +121,13 @@ class Asking(Turning):
     @invariant()
     def what_was_touched_is_as_the_model_says(self) -> None:
         for session_id in self.touched:
-            if self.alive(session_id):
-                session, talk = self.store.get(session_id), self.talk(session_id)
+            talk = self.book.talks.get(session_id)
+            if talk is not None and not talk.state["deleted"]:
+                session = self.store.get(session_id)
                 self.agrees(session)
                 told(session.history(), talk.messages)
-                everything = [message.message_id for message in session.history(include_removed=True)]
-                assert everything == talk.now["ever"]
+                ever = [message.message_id for message in session.history(include_removed=True)]
+                assert ever == talk.now["ever"]
         self.touched.clear()
 
     @invariant()
@@ -155,23 +135,13 @@ class Asking(Turning):
         summarised(self.stores[1].sessions(limit=100).items, self.book.sessions())
 
 
-def told(messages: list[Any], expected: list[Any]) -> None:
-    """Require these messages."""
-    wanted = [{name: value for name, value in message.items() if name != "place"} for message in expected]
-    found = plain(messages)
-    assert same(found, wanted), (found, wanted)
-
-
-def summarised(found: list[SessionSummary], states: list[dict[str, Any]]) -> None:
-    """Require these sessions, in this order."""
-    wanted = [
-        {name: state["id" if name == "session_id" else name] for name in SessionSummary.__struct_fields__}
-        for state in states
-    ]
-    assert same(plain(found), wanted), (plain(found), wanted)
-
-
-def _refuse() -> None:
-    from tests.machine.talk import Refused
-
-    raise Refused(InvalidInput)
+def _paged(limit: int, read: Callable[[str | None], Page[T]]) -> list[T]:
+    """Read all pages."""
+    page = read(None)
+    found = list(page.items)
+    while page.next_cursor is not None:
+        assert len(page.items) == limit
+        page = read(page.next_cursor)
+        found += page.items
+    assert len(page.items) <= limit
+    return found

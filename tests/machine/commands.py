@@ -59,7 +59,7 @@ def messages_with(ids: st.SearchStrategy[str], size: int) -> st.SearchStrategy[l
 _named = st.tuples(message_ids, _messages).map(lambda pair: {"message_id": pair[0], **pair[1]})
 
 
-def _call(name: str, *args: st.SearchStrategy[Any], **optional: st.SearchStrategy[Any]) -> st.SearchStrategy[Said]:
+def _call(name: str, /, *args: st.SearchStrategy[Any], **optional: st.SearchStrategy[Any]) -> st.SearchStrategy[Said]:
     return st.builds(Said, st.just(name), st.tuples(*args), st.fixed_dictionaries({}, optional=optional))
 
 

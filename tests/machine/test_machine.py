@@ -1,13 +1,15 @@
 """The store against a model of plain dicts and lists, on every backend: whatever is said, both answer the same."""
 
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
+import os
 import pytest
+from hypothesis import HealthCheck, settings, Phase
+from hypothesis.stateful import run_state_machine_as_test
 
 from tests.machine.asking import Asking
 
 _QUICK = settings(
-    max_examples=15,
+    max_examples=int(os.environ.get("EX", "15")),
+    phases=[Phase.generate],
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -1,5 +1,6 @@
 """The state machine's turns: committed, abandoned, nested, repeated, and with somebody else writing in between."""
 
+from itertools import zip_longest
 from typing import Any
 
 from hypothesis import strategies as st
@@ -7,12 +8,14 @@ from hypothesis.stateful import precondition, rule
 
 from tests.machine import commands
 from tests.machine.commands import Said
-from tests.machine.machine import Saying, ids, made_by, which
 from tests.machine.plainly import plain, same
+from tests.machine.saying import Saying
 from tests.machine.talk import Refused, Talk
+from tests.machine.told import handles, made_by, places
 from turnlog import ConcurrencyConflict, Receipt, Session, Turn, TurnlogError
 
 _several = st.lists(commands.bare, max_size=4)
+_some = st.lists(commands.bare, min_size=1, max_size=4)
 _ends = st.sampled_from(["commit", "commit", "abandon", "abandon the inner one"])
 
 
@@ -24,62 +27,59 @@ class Turning(Saying):
     """Turns of several commands."""
 
     @precondition(lambda self: self.book.living())
-    @rule(session_id=ids, number=which, first=_several, inner=_several, last=_several, end=_ends, meanwhile=_several)
+    @rule(place=places, number=handles, first=_several, inner=_several, last=_several, end=_ends, behind=_several)
     def turn(
         self,
-        session_id: str,
+        *,
+        place: int,
         number: int,
         first: list[Said],
         inner: list[Said],
         last: list[Said],
         end: str,
-        meanwhile: list[Said],
+        behind: list[Said],
     ) -> None:
-        if not self.alive(session_id):
-            return
-        session = self.handle(session_id, number)
+        session, talk = self.picked(place, number)
+        other = self.handle(session.id, (number + 1) % 3)
         spoken = Spoken(self, session)
 
         def speak() -> Turn:
             with session.turn() as turn:
                 spoken.all_of(first)
-                self._behind(session_id, number, meanwhile, spoken)
+                spoken.meanwhile(other, behind)
                 spoken.nested(inner, abandon=end == "abandon the inner one")
                 spoken.all_of(last)
                 if end == "abandon":
                     raise Abandoned
             return turn
 
-        before = self.talk(session_id).version
+        before = talk.version
         try:
             turn = self.both(speak, lambda _: spoken.committed())
         except Abandoned:
-            assert session.refresh().version == self.talk(session_id).version
+            assert session.refresh().version == talk.version
         else:
             if turn is not None:
                 self.fits(turn.receipt, before + spoken.behind, session)
                 self.agrees(session)
-        self.touched.add(session_id)
+        self.touched.add(session.id)
 
     @precondition(lambda self: self.book.living())
     @rule(
-        session_id=ids,
-        number=which,
-        said=_several,
+        place=places,
+        number=handles,
+        said=_some,
         command_id=st.none() | st.sampled_from(["t1", "k1"]),
         offset=st.sampled_from([None, None, 0, -1]),
     )
     def turn_with_options(
-        self, session_id: str, number: int, said: list[Said], command_id: str | None, offset: int | None
+        self, *, place: int, number: int, said: list[Said], command_id: str | None, offset: int | None
     ) -> None:
-        if not self.alive(session_id) or not said:
-            return
-        session, talk = self.handle(session_id, number), self.talk(session_id)
+        session, talk = self.picked(place, number)
         expected = None if offset is None else max(0, talk.version + offset)
         made: list[str | None] = []
 
         def speak() -> Turn:
-            made.clear()
             with session.turn(command_id=command_id, expected_version=expected) as turn:
                 made.extend(made_by(one.to(session)) for one in said)
             return turn
@@ -88,8 +88,8 @@ class Turning(Saying):
             if talk.repeats(command_id, parts_of(said)):
                 return
             copied = talk.copy()
-            for one, id_ in zip(said, made or [None] * len(said), strict=True):
-                copied.say(one, self.clock, id_)
+            for one, made_id in zip_longest(said, made):
+                copied.say(one, self.clock, made_id)
             if expected not in (None, talk.version):
                 raise Refused(ConcurrencyConflict)
             if command_id is not None:
@@ -98,17 +98,9 @@ class Turning(Saying):
 
         before = talk.version
         turn = self.both(speak, model)
-        if turn is not None and not self.repeats(session_id, "command", command_id, turn.receipt):
+        if turn is not None and not self.repeats(session.id, "command", command_id, turn.receipt):
             self.fits(turn.receipt, before, session)
-        self.touched.add(session_id)
-
-    def _behind(self, session_id: str, number: int, said: list[Said], spoken: "Spoken") -> None:
-        """Let another handle write, in the midst of the turn."""
-        other, talk = self.handle(session_id, (number + 1) % 3), self.talk(session_id)
-        before = talk.version
-        for one in said:
-            self.both(lambda one=one: one.to(other), lambda result, one=one: talk.say(one, self.clock, made_by(result)))
-        spoken.behind = talk.version - before
+        self.touched.add(session.id)
 
 
 class Spoken:
@@ -126,10 +118,22 @@ class Spoken:
     def all_of(self, said: list[Said]) -> None:
         """Say these, one after the other."""
         for one in said:
-            if self.fresh and not self.behind:
+            if self.fresh:
                 self._followed(one)
             else:
                 self._tried(one)
+
+    def meanwhile(self, other: Session, said: list[Said]) -> None:
+        """Let another handle write, in the midst of the turn."""
+        before, machine = self.talk.version, self.machine
+        for one in said:
+
+            def model(result: object, one: Said = one) -> None:
+                self.talk.say(one, machine.clock, made_by(result))
+
+            machine.both(lambda one=one: one.to(other), model)
+        self.behind = self.talk.version - before
+        self.fresh = self.fresh and not self.behind
 
     def nested(self, said: list[Said], *, abandon: bool) -> None:
         """Say these in a turn of their own, inside."""
@@ -159,9 +163,7 @@ class Spoken:
         self.done.append((one, made_by(result)))
 
     def _followed(self, one: Said) -> None:
-        last = [plain(message)["message_id"] for message in self.session.history()[-1:]]
-        clock = self.machine.clock
-        before = self.seen.version
+        clock, last, before = self.machine.clock, self.seen.messages[-1:], self.seen.version
         result: Any = self.machine.both(
             lambda: one.to(self.session), lambda result: self.seen.say(one, clock, made_by(result))
         )
@@ -169,12 +171,12 @@ class Spoken:
             self.done.append((one, made_by(result)))
         elif one.name == "pop_message" and self.seen.version > before:
             self.done.append((one, None))
-            assert [result.message_id] == last
+            assert [result.message_id] == [message["message_id"] for message in last]
         self._sees()
 
     def _sees(self) -> None:
         """Require that the handle's reads show what was said so far."""
-        if self.fresh and not self.behind:
+        if self.fresh:
             assert same(plain(self.session.state), self.seen.state)
             history = [message.message_id for message in self.session.history()]
             assert history == [message["message_id"] for message in self.seen.messages]

@@ -1,10 +1,10 @@
 """A log with its views and engine, written to without a store: what the tests of projections share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from turnlog.adapters.database import Database
 from turnlog.adapters.memory import MemoryRecorder
@@ -23,7 +23,6 @@ from turnlog.projections.session_index import SessionIndex, SessionRow
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 STARTED = e.SessionStarted(user_id="alice")
-T = TypeVar("T")
 
 
 def at(position: int) -> datetime:
@@ -172,8 +171,3 @@ def words(log: Log) -> list[tuple[Any, ...]]:
 
 def _refuse(_: Reader) -> Sequence[Batch]:
     raise AssertionError("nobody else writes")
-
-
-def twice(function: Callable[[], T]) -> tuple[T, T]:
-    """Call a function two times."""
-    return function(), function()

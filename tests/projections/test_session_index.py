@@ -189,7 +189,21 @@ SHAPES: list[Callable[[Log], object]] = [
     lambda log: log.views.select_messages("default", "alice", limit=5),
     lambda log: log.views.select_messages("default", "alice", before=(4, 0), limit=5, without_sessions=["s-1"]),
 ]
-INDEXES = ("all", "user", "user", "user", "agent", "status", "route", "user", "autoindex", "active", "user", "user", "user")
+INDEXES = (
+    "all",
+    "user",
+    "user",
+    "user",
+    "agent",
+    "status",
+    "route",
+    "user",
+    "autoindex",
+    "active",
+    "user",
+    "user",
+    "user",
+)
 
 
 @pytest.mark.parametrize(("query", "index"), list(zip(SHAPES, INDEXES, strict=True)))

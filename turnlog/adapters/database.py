@@ -79,10 +79,9 @@ class Database:
         finally:
             if connection.in_transaction:
                 connection.rollback()
+            idle.append(connection)
             if self._closed:
-                connection.close()
-            else:
-                idle.append(connection)
+                _close_idle(idle)
 
     @contextmanager
     def write(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
@@ -118,7 +117,7 @@ class Database:
         if not self._mutex.acquire(blocking=wait):
             raise Busy
         try:
-            connection = self._writing_connection()
+            connection = self._writing_connection(wait=wait)
             self._lock_file(wait=wait)
         except BaseException:
             self._mutex.release()
@@ -200,7 +199,11 @@ class Database:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Close every connection; the last one to close checkpoints, so it does so under the lock."""
+        """Close every connection; the last one to close checkpoints, so it does so under the lock.
+
+        A connection that another thread is reading with is closed by that thread when it is done: SQLite's Python module
+        crashes where a connection is closed beside a running statement.
+        """
         if self._closed:
             return
         self._closed = True
@@ -217,12 +220,12 @@ class Database:
             self._abandoned = self._connections  # never closed here: that would touch the parent's locks
             self._open()
 
-    def _writing_connection(self) -> sqlite3.Connection:
+    def _writing_connection(self, *, wait: bool = True) -> sqlite3.Connection:
         if self._writer is None:
             if self._closed:
                 raise StoreUnavailable(f"{self.name} is closed")
             with self.translating():
-                self._writer = self._connect(writer=True)
+                self._writer = self._connect(writer=True, wait=wait)
         return self._writer
 
     def _begin(self, *, wait: bool) -> sqlite3.Connection:
@@ -250,7 +253,7 @@ class Database:
         elif not _try_flock(lock):
             raise Busy
 
-    def _connect(self, *, writer: bool) -> sqlite3.Connection:
+    def _connect(self, *, writer: bool, wait: bool = True) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._uri(),
             uri=True,
@@ -259,24 +262,29 @@ class Database:
             cached_statements=128,
             timeout=self.timeout_s,
         )
-        self._connections.all.append(connection)
-        execute = connection.execute
-        execute("PRAGMA temp_store=MEMORY")
-        execute("PRAGMA secure_delete=ON")
-        if self.path is None or self.read_only:
-            return connection
-        if writer:
+        try:
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA secure_delete=ON")
+            if writer:
+                self._set_up_writer(connection, wait=wait)
+            elif self.path is not None and not self.read_only:
+                connection.execute("PRAGMA wal_autocheckpoint=0")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _set_up_writer(self, connection: sqlite3.Connection, *, wait: bool) -> None:
+        if self.path is not None and not self.read_only:
             self._connections.open_lock(f"{self.path}.lock")
-            self._lock_file(wait=True)
+            self._lock_file(wait=wait)
             try:
-                execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA journal_mode=WAL")
             finally:
                 if self._connections.lock is not None:
                     fcntl.flock(self._connections.lock, fcntl.LOCK_UN)
-            execute(f"PRAGMA synchronous={SYNCHRONOUS[self.durability]}")
-        else:
-            execute("PRAGMA wal_autocheckpoint=0")
-        return connection
+            connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self.durability]}")
+        self._connections.writers.append(connection)
 
     def _uri(self) -> str:
         if self.path is None:
@@ -288,7 +296,7 @@ class _Connections:
     """What a database holds open, apart from it so that it can be closed when the database is forgotten."""
 
     def __init__(self) -> None:
-        self.all: list[sqlite3.Connection] = []
+        self.writers: list[sqlite3.Connection] = []
         self.idle: list[sqlite3.Connection] = []
         self.lock: int | None = None
         self.claims: dict[str, threading.Lock] = {}
@@ -304,14 +312,18 @@ def _close_all(connections: _Connections, pid: int) -> None:
     lock = connections.lock
     if lock is not None:
         fcntl.flock(lock, fcntl.LOCK_EX)
-    for connection in connections.all:
-        with suppress(sqlite3.Error):
-            connection.close()
-    connections.all.clear()
-    connections.idle.clear()
+    _close_idle(connections.idle)
+    _close_idle(connections.writers)
     if lock is not None:
         os.close(lock)
         connections.lock = None
+
+
+def _close_idle(connections: list[sqlite3.Connection]) -> None:
+    """Close what nobody is using; several threads may do so at once."""
+    while connections:
+        with suppress(IndexError, sqlite3.Error):
+            connections.pop().close()
 
 
 def _try_flock(descriptor: int) -> bool:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec.structs import astuple
 
@@ -118,11 +118,9 @@ class MessageTable:
         connection.execute(self._clear, (tenant, session_id))
         connection.execute(self._disown, (tenant, session_id))
 
-    def _change(self, connection: sqlite3.Connection, change: m.Change) -> None:
+    def _change(self, connection: sqlite3.Connection, change: m.Rearrangement) -> None:
         session = (change.owner.tenant, change.owner.session_id)
         match change:
-            case m.Add():
-                self._insert_all(connection, [change])
             case m.Reword(_, message_id, version):
                 connection.execute(self._reword, (version, *session, message_id))
             case m.Remove(_, message_id):
@@ -138,6 +136,8 @@ class MessageTable:
                 self._insert_all(connection, [m.Add(owner, before, message_id, position, 0, version)])
             case m.Forget():
                 self.forget(*session, connection)
+            case _:
+                assert_never(change)
 
     def _insert_all(self, connection: sqlite3.Connection, said: Iterable[m.Add]) -> None:
         rows = [

@@ -17,7 +17,7 @@ from turnlog.projections.view_store import Checkpoint, Parked, Projection, RowPr
 PAGE = 500
 """Events a transaction; while it lasts, nobody can append."""
 DEATHS = 2
-"""So many processes may end over one event, given alone, before its session is parked."""
+"""After so many processes that ended with the same event first in hand, its session is parked."""
 
 Applied: TypeAlias = Projection | RowProjection
 
@@ -88,7 +88,7 @@ class Applier:
         if not rows:
             return at
         first, last = rows[0][0], rows[-1][0]
-        if trial is not None and alone and trial.position == first and trial.tries > DEATHS:
+        if trial is not None and alone and trial.position == first and trial.tries >= DEATHS:
             self._park(views, view, connection, rows[0], f"{trial.tries} processes ended while they applied it")
         else:
             if not isinstance(view, RowProjection):

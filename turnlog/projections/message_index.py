@@ -106,7 +106,8 @@ class Forget(NamedTuple):
     owner: Owner
 
 
-Change: TypeAlias = Add | Summarise | Reword | Remove | Clear | Assign | Forget
+Rearrangement: TypeAlias = Summarise | Reword | Remove | Clear | Assign | Forget
+Change: TypeAlias = Add | Rearrangement
 
 
 def changes(owners: dict[str, Owner], rows: Iterable[LogRow], codec: Codec) -> Iterator[Change]:

@@ -20,7 +20,10 @@ OLDEST = (3, 35, 0)
 WAL_RESET_FIXED = (3, 51, 3)
 WAL_RESET_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 """https://sqlite.org/wal.html#walresetbug: 3.7.0 to 3.51.2, but for these patch releases."""
-NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs"})
+NETWORK = frozenset(
+    {"9p", "afs", "ceph", "cifs", "drvfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "sshfs"}
+)
+"""Types of /proc/self/mountinfo, without a ``fuse.`` before them. 9p and drvfs are a virtual machine's shared folders."""
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 SYNCS = 9
 TOO_FAST_S = 20e-6
@@ -45,7 +48,7 @@ def findings(path: str, connection: sqlite3.Connection, synchronous: int, durabi
     """
     yield from _library()
     yield from _journal(connection, synchronous, durability)
-    yield _file_system(path)
+    yield on_file_system(file_system_of(path))
     yield _synced_write(path)
     yield _lock_file(path)
     yield _space(path)
@@ -55,17 +58,19 @@ def findings(path: str, connection: sqlite3.Connection, synchronous: int, durabi
 
 
 def _library() -> Iterator[Finding]:
-    version = sqlite3.sqlite_version_info
-    good = version >= OLDEST
+    good = sqlite3.sqlite_version_info >= OLDEST
     yield judged("SQLite", sqlite3.sqlite_version + ("" if good else ", needs 3.35 or newer"), good=good)
-    fixed = version >= WAL_RESET_FIXED or version[2] >= WAL_RESET_BACKPORTS.get(version[:2], version[2] + 1)
-    if fixed:
-        yield Finding("ok", "WAL-reset bug", "fixed in this SQLite")
-    else:
-        advice = "turnlog keeps clear of it (checkpoints only under its lock); let no other program write to the file"
-        yield Finding("warning", "WAL-reset bug", f"this SQLite has it (fixed in 3.51.3): {advice}")
+    yield wal_reset_bug(sqlite3.sqlite_version_info)
     if sqlite3.threadsafety != SERIALIZED:
         yield Finding("bad", "threads", f"SQLite was built with thread safety {sqlite3.threadsafety}, not serialized")
+
+
+def wal_reset_bug(version: tuple[int, int, int]) -> Finding:
+    """Judge whether this SQLite can damage a database that several connections write and checkpoint."""
+    if version >= WAL_RESET_FIXED or version[2] >= WAL_RESET_BACKPORTS.get(version[:2], version[2] + 1):
+        return Finding("ok", "WAL-reset bug", "fixed in this SQLite")
+    advice = "turnlog keeps clear of it (checkpoints only under its lock); let no other program write to the file"
+    return Finding("warning", "WAL-reset bug", f"this SQLite has it (fixed in 3.51.3): {advice}")
 
 
 def _journal(connection: sqlite3.Connection, synchronous: int, durability: str) -> Iterator[Finding]:
@@ -76,11 +81,11 @@ def _journal(connection: sqlite3.Connection, synchronous: int, durability: str) 
     yield judged("durability", words, good=reached == durability)
 
 
-def _file_system(path: str) -> Finding:
-    kind = file_system_of(path)
+def on_file_system(kind: str | None) -> Finding:
+    """Judge the type of file system that a database lies on."""
     if kind is None:
         return Finding("ok", "file system", "cannot be told on this system")
-    if kind in NETWORK:
+    if kind.removeprefix("fuse.") in NETWORK:
         return Finding("bad", "file system", f"{kind}: a network file system; SQLite's locks are not safe there")
     if kind in VOLATILE:
         return Finding("warning", "file system", f"{kind}: in memory, gone with the machine whatever the durability")
@@ -110,10 +115,7 @@ def _synced_write(path: str) -> Finding:
             took = median(_sync_once(file.fileno()) for _ in range(SYNCS))
     except OSError as error:
         return Finding("warning", "one synced write", f"cannot be measured: {error.strerror}")
-    words = f"{took * 1000:.3f} ms (median of {SYNCS})"
-    if took < TOO_FAST_S:
-        return Finding("warning", "one synced write", f"{words}: too fast for a disk; it may not survive power loss")
-    return Finding("ok", "one synced write", words)
+    return synced_in(took)
 
 
 def _sync_once(descriptor: int) -> float:
@@ -121,6 +123,14 @@ def _sync_once(descriptor: int) -> float:
     os.write(descriptor, bytes(4096))
     os.fsync(descriptor)
     return perf_counter() - began
+
+
+def synced_in(took_s: float) -> Finding:
+    """Judge how long one synced write took."""
+    words = f"{took_s * 1000:.3f} ms (median of {SYNCS})"
+    if took_s < TOO_FAST_S:
+        return Finding("warning", "one synced write", f"{words}: too fast for a disk; it may not survive power loss")
+    return Finding("ok", "one synced write", words)
 
 
 def _lock_file(path: str) -> Finding:

@@ -1,0 +1,101 @@
+"""The commands that look: sessions, show, history, users, stats."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+import turnlog
+from tests.adapters.commands import Cli
+from turnlog.adapters.cli.output import shown
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ((), ["t", "s"]),
+        (("--user", "alice"), ["s"]),
+        (("--agent", "concierge"), ["s"]),
+        (("--status", "active"), ["t", "s"]),
+        (("--status", "completed"), []),
+        (("--route", "booking"), ["s"]),
+        (("--newer-than", "1h"), ["t", "s"]),
+        (("--older-than", "1h"), []),
+        (("--older-than", "2999-01-01T00:00:00+01:00"), ["t", "s"]),
+        (("--newer-than", "2999-01-01T00:00:00Z"), []),
+    ],
+)
+@pytest.mark.usefixtures("filled")
+def test_sessions_filters(cli: Cli, filters: tuple[str, ...], expected: list[str]) -> None:
+    """Every filter of `sessions` is applied, in both forms."""
+    assert [item["session_id"] for item in cli("sessions", *filters, "--json").json["items"]] == expected
+    header, *rows = cli("sessions", *filters).out.splitlines()
+    assert header.split()[:2] == ["SESSION", "USER"]
+    assert [row.split()[0] for row in rows] == expected
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(("command", "key"), [("sessions", "session_id"), ("users", "user_id")])
+def test_pages(cli: Cli, command: str, key: str) -> None:
+    """--limit and --cursor walk through everything, and without --json stderr says how to go on."""
+    first = cli(command, "--limit", 1, "--json").json
+    second = cli(command, "--limit", 1, "--cursor", first["next_cursor"], "--json").json
+    assert {page["items"][0][key] for page in (first, second)} in ({"s", "t"}, {"alice", "bob"})
+    assert second["next_cursor"] is None
+    assert f"--cursor {first['next_cursor']}" in cli(command, "--limit", 1).err
+
+
+def test_show_and_its_past(cli: Cli, filled: turnlog.ConversationStore) -> None:
+    """`show` prints the state, now or as it was at a version or time."""
+    now = cli("show", "s", "--json").json
+    assert (now["version"], now["data"], now["current_step"], now["metadata"]) == (8, {}, "size", {"k": 1})
+    past = cli("show", "s", "--at", 5, "--json").json
+    assert (past["version"], past["data"]) == (5, {"size": 2})
+    started = next(iter(filled.get("s").events())).recorded_at
+    assert cli("show", "s", "--at", (started - timedelta(days=1)).isoformat(), "--json").json["version"] == 0
+    assert re.search(r"current route +booking\n", cli("show", "s").out)
+
+
+@pytest.mark.usefixtures("filled")
+def test_history_and_its_windows(cli: Cli, filled: turnlog.ConversationStore) -> None:
+    """`history` prints messages, one line each with --json, cut by --last, --before, --at and --include-removed."""
+
+    def ids(*options: object) -> list[str]:
+        return [message["message_id"] for message in cli("history", "s", *options, "--json").lines]
+
+    assert ids() == ["m-1", "m-2", "m-3"]
+    assert ids("--last", 1) == ["m-3"]
+    assert ids("--before", "m-2") == ["m-1"]
+    assert ids("--at", 6) == ["m-1", "m-2"]
+    filled.get("s").remove_message("m-1")
+    assert ids() == ["m-2", "m-3"]
+    assert ids("--include-removed") == ["m-1", "m-2", "m-3"]
+    assert cli("history", "s").out.splitlines()[1] == "  Gladly"
+
+
+def test_control_characters_are_shown_not_obeyed(cli: Cli, sqlite_url: str) -> None:
+    """What people said cannot move the cursor, colour the screen or turn its direction."""
+    with turnlog.open(sqlite_url) as store:
+        store.session("s").add_message("user", "\x1b[31mred\x07 \u202eleft\x00[bold]\n\ttab 🙂")
+    out = cli("history", "s").out
+    assert "\\x1b[31mred\\x07 \\u202eleft\\x00[bold]" in out
+    assert "\n  \ttab 🙂\n" in out
+    assert shown("a\rb") == "a\\rb"
+
+
+@pytest.mark.usefixtures("filled")
+def test_stats_and_users(cli: Cli) -> None:
+    """`stats` and `users` count."""
+    counts = cli("stats", "--json").json
+    assert (counts["sessions"], counts["events"], counts["messages"], counts["users"]) == (2, 10, 4, 2)
+    assert {view["name"] for view in counts["views"]} == {"session_index", "message_index"}
+    users = {user["user_id"]: (user["sessions"], user["messages"]) for user in cli("users", "--json").json["items"]}
+    assert users == {"alice": (1, 3), "bob": (1, 1)}
+
+
+def test_tenants_are_apart(cli: Cli, sqlite_url: str) -> None:
+    """--tenant chooses whose sessions."""
+    with turnlog.open(sqlite_url, tenant="blue") as store:
+        store.session("b")
+    assert cli("sessions", "--json").json["items"] == []
+    assert [item["session_id"] for item in cli("sessions", "--tenant", "blue", "--json").json["items"]] == ["b"]

@@ -1,0 +1,140 @@
+"""Checking views against an independent fold: every planted change is found, and named."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.projections.log import STARTED, Log, Words, said
+from turnlog.projections.view_store import ViewStore
+
+
+@pytest.fixture
+def checked(log: Log) -> Log:
+    """A log of three sessions, its views level and right."""
+    log.with_views()
+    log.engine.add(Words())
+    for session_id in ("a", "b", "c"):
+        log.append(session_id, STARTED, said("one"), said("two"), said("three"))
+    assert log.engine.catch_up()
+    for status in log.engine.status():
+        assert log.engine.check(status.name) == []
+    return log
+
+
+SESSION = "turnlog_session_index"
+MESSAGE = "turnlog_message_index"
+PLANTED = [
+    ("session_index", f"UPDATE {SESSION} SET message_count = 7 WHERE session_id = 'b'", "message_count"),
+    ("session_index", f"UPDATE {SESSION} SET user_id = NULL, agent = 'x' WHERE session_id = 'b'", "user_id, agent"),
+    ("session_index", f"UPDATE {SESSION} SET updated_at = updated_at + 1 WHERE session_id = 'b'", "updated_at"),
+    ("session_index", f"UPDATE {SESSION} SET version = '4' || '' WHERE session_id = 'b'", None),
+    ("session_index", f"DELETE FROM {SESSION} WHERE session_id = 'b'", "is missing"),
+    ("message_index", f"UPDATE {MESSAGE} SET position = 99 WHERE session_id = 'b' AND ordinal = 2", "position"),
+    ("message_index", f"DELETE FROM {MESSAGE} WHERE session_id = 'b' AND ordinal = 2", "is missing"),
+    ("message_index", "UPDATE turnlog_message_owners SET ordinal = 99 WHERE session_id = 'b'", "ordinal"),
+    ("words", "UPDATE words SET said = said + 1 WHERE session_id = 'b' AND word = 'one'", "said"),
+    ("words", "DELETE FROM words WHERE session_id = 'b' AND word = 'one'", "is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "statement", "words"), PLANTED)
+def test_a_changed_row_is_found(checked: Log, name: str, statement: str, words: str | None) -> None:
+    """One difference is told, with view and session; the views that were not touched stay right."""
+    checked.query(statement)
+    found = checked.engine.check(name)
+    if words is None:
+        assert found == []  # the column's affinity has made it the same value
+        return
+    (difference,) = found
+    assert f"view {name!r}" in difference
+    assert "'b'" in difference
+    assert words in difference
+    for other in {"session_index", "message_index", "words"} - {name}:
+        assert checked.engine.check(other) == []
+
+
+def test_a_row_too_many_is_found(checked: Log) -> None:
+    """A session that no event has started does not pass."""
+    columns = "tenant, session_id, status, message_count, created_at, updated_at, version"
+    values = "'default', 'ghost', 'active', 0, 0, 0, 1, 90, 90"
+    checked.query(f"INSERT INTO {SESSION} ({columns}, created_position, updated_position) VALUES ({values})")
+    (difference,) = checked.engine.check("session_index")
+    assert "session 'ghost'" in difference
+    assert difference.endswith("should not be there")
+
+
+def test_rebuilding_mends_what_was_found(checked: Log) -> None:
+    """After a rebuild the check finds nothing."""
+    checked.query(f"UPDATE {SESSION} SET message_count = 7")
+    assert len(checked.engine.check("session_index")) == 3
+    checked.engine.rebuild("session_index")
+    assert checked.engine.check("session_index") == []
+
+
+def test_what_the_view_has_not_applied_is_no_difference(checked: Log) -> None:
+    """The fold goes as far as the view, whatever was appended or erased since."""
+    checked.append("a", said("more"))
+    checked.delete("b")
+    checked.append("d", STARTED)
+    for status in checked.engine.status():
+        assert status.lag == 3
+        assert checked.engine.check(status.name) == []
+
+
+def test_an_erasure_during_the_check_is_no_difference(file_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session erased after it was folded, before rows are compared, is looked at again."""
+    file_log.with_views().append("a", STARTED, said("one"))
+    file_log.append("b", STARTED)
+    assert file_log.engine.catch_up()
+    views = file_log.views
+    looked: list[int] = []
+
+    def erase_first(connection: Any, built: ViewStore, name: str) -> Any:
+        if not looked:
+            file_log.delete("a")  # `connection` sees the moment before
+        looked.append(1)
+        return differences(connection, built, name)
+
+    differences = views.differences
+    monkeypatch.setattr(views, "differences", erase_first)
+    assert file_log.engine.check("session_index") == []
+    assert file_log.engine.check("message_index") == []
+
+
+def test_another_log_is_found(file_log: Log) -> None:
+    """A view that was made of other events at the same positions is told from one of this log."""
+    file_log.with_views().append("a", STARTED)
+    assert file_log.engine.catch_up()
+    file_log.query("UPDATE turnlog_views SET mark = x'00'")
+    (difference,) = file_log.engine.check("session_index")
+    assert "another event at position 1" in difference
+
+
+def test_a_view_that_is_not_there_is_found(log: Log) -> None:
+    """A checkpoint of another revision, or none, is a difference."""
+    log.with_views()
+    log.query("DELETE FROM turnlog_views WHERE name = 'session_index'")
+    (difference,) = log.engine.check("session_index")
+    assert difference == "view 'session_index' is not there in revision 1: rebuild it"
+
+
+def test_many_differences_are_cut_off(log: Log) -> None:
+    """A view that is wrong throughout is told of in a hundred lines."""
+    log.with_views()
+    for n in range(120):
+        log.append(f"s-{n}", STARTED)
+    assert log.engine.catch_up()
+    log.query(f"UPDATE {SESSION} SET agent = 'x'")
+    assert len(log.engine.check("session_index")) == 100
+
+
+def test_a_check_leaves_nothing_behind(file_log: Log, other: Callable[..., Log]) -> None:
+    """Neither beside the database nor, for a read-only store, anywhere it should not."""
+    file_log.with_views().append("s", STARTED)
+    assert file_log.engine.catch_up()
+    assert file_log.path is not None
+    before = {file.name for file in file_log.path.parent.iterdir()}
+    assert file_log.engine.check("session_index") == []
+    assert other(read_only=True).with_views().engine.check("session_index") == []
+    assert {file.name for file in file_log.path.parent.iterdir()} == before

@@ -1,0 +1,396 @@
+"""Rebuilding views: beside the one that answers, resumable, one at a time, swapped in one transaction."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from tests.projections.log import STARTED, Log, Words, said, words
+from turnlog.domain import events as e
+from turnlog.domain.errors import InvalidInput, StoreError
+from turnlog.domain.values import RebuildProgress, RecordedEvent
+from turnlog.projections import building
+from turnlog.projections.session_index import SessionFilter
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build in pages of ten events, so that few make many."""
+    monkeypatch.setattr(building, "PAGE", 10)
+
+
+class Counting(Words):
+    """``Words`` that counts how many events it was given."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Count."""
+        self.given += len(events)
+        super().apply(events, connection)
+
+
+def filled(log: Log, sessions: int = 20) -> Log:
+    """Append sessions of three events each."""
+    for n in range(sessions):
+        log.append(f"s-{n}", STARTED, said("one"), said("two"))
+    return log
+
+
+class Stop(Exception):
+    """What a progress callback raises to interrupt."""
+
+
+def stop_at(position: int) -> Callable[[RebuildProgress], None]:
+    """Return a progress callback that interrupts once a rebuild has come to a position."""
+
+    def progress(now: RebuildProgress) -> None:
+        if now.position >= position:
+            raise Stop
+
+    return progress
+
+
+def test_a_rebuilt_view_is_what_a_fresh_fold_gives(log: Log) -> None:
+    """Wrong rows are gone, missing ones are there, and the view stands at the log's head."""
+    filled(log).with_views()
+    log.engine.add(Words())
+    assert log.engine.catch_up()
+    expected = words(log)
+    log.query("UPDATE words SET said = 9")
+    log.query("DELETE FROM turnlog_session_index WHERE session_id = 's-3'")
+    log.engine.rebuild()
+    assert words(log) == expected
+    assert [log.engine.check(status.name) for status in log.engine.status()] == [[], [], []]
+    assert {status.lag for status in log.engine.status()} == {0}
+
+
+def test_progress_is_told(log: Log) -> None:
+    """From the beginning to the head, with the events that were applied."""
+    filled(log).with_views()
+    told: list[RebuildProgress] = []
+    log.engine.rebuild("session_index", told.append)
+    assert [(one.position, one.events) for one in told] == [(n, n) for n in range(0, 61, 10)]
+    assert {(one.view, one.target) for one in told} == {("session_index", 60)}
+
+
+def test_an_interrupted_rebuild_goes_on(file_log: Log, other: Callable[..., Log]) -> None:
+    """What a progress callback raises stops it; the next rebuild, of any process, gives no event again."""
+    filled(file_log).engine.add(Words())
+    assert file_log.engine.catch_up()
+    with pytest.raises(Stop):
+        file_log.engine.rebuild("words", stop_at(30))
+    second, view = other(), Counting()
+    second.engine.add(view)
+    second.engine.rebuild("words")
+    assert view.given == 30
+    assert second.engine.check("words") == []
+
+
+def test_what_was_built_of_another_revision_or_log_is_not_used(file_log: Log, other: Callable[..., Log]) -> None:
+    """A scratch database of an older revision, or one whose last event the log does not have, is begun anew."""
+    filled(file_log).engine.add(Words())
+    with pytest.raises(Stop):
+        file_log.engine.rebuild("words", stop_at(30))
+    with file_log.database.beside("rebuild-words").write() as connection:
+        connection.execute("UPDATE turnlog_views SET mark = x'00'")
+    view = Counting()
+    second = other()
+    second.engine.add(view)
+    second.engine.rebuild("words")
+    assert view.given == 60
+    with pytest.raises(Stop):
+        second.engine.rebuild("words", stop_at(30))
+    newer = Counting()
+    newer.revision = 2
+    other().engine.add(newer)
+    assert newer.given == 60
+
+
+def test_a_damaged_scratch_database_is_begun_anew(file_log: Log) -> None:
+    """It can be made again, so it is."""
+    filled(file_log).with_views()
+    Path(f"{file_log.path}-rebuild-session_index").write_bytes(b"nonsense" * 4096)
+    file_log.engine.rebuild("session_index")
+    assert file_log.engine.check("session_index") == []
+
+
+def test_two_rebuilders_at_once(log: Log) -> None:
+    """The second is refused, naming the view; the first is not disturbed."""
+    filled(log).with_views()
+    refused: list[str] = []
+
+    def rebuild_too(_: RebuildProgress) -> None:
+        with pytest.raises(StoreError, match="'session_index' is being rebuilt") as caught:
+            log.engine.rebuild("session_index")
+        refused.append(str(caught.value))
+
+    log.engine.rebuild("session_index", rebuild_too)
+    assert len(refused) == 7
+    assert log.engine.check("session_index") == []
+
+
+def test_an_unknown_view_is_refused(log: Log) -> None:
+    """Naming those there are."""
+    with pytest.raises(InvalidInput, match=r"no view 'words'; known: session_index, message_index"):
+        log.with_views().engine.rebuild("words")
+
+
+class Words2(Words):
+    """``Words``, changed: another table."""
+
+    revision = 2
+
+    def create(self, connection: Any) -> None:
+        """Create the tables."""
+        super().create(connection)
+        connection.execute("CREATE TABLE words2 (note TEXT)")
+
+
+def test_a_new_revision_is_built_by_itself(file_log: Log, other: Callable[..., Log]) -> None:
+    """Adding it is enough; what the old one had created is gone."""
+    filled(file_log).engine.add(Words2())
+    assert file_log.engine.catch_up()
+
+    class Words3(Words):
+        revision = 3
+
+    newer = other()
+    newer.engine.add(Words3())
+    assert [(status.revision, status.lag) for status in newer.engine.status()] == [(3, 0)]
+    assert newer.query("SELECT name FROM sqlite_master WHERE name = 'words2'") == []
+    assert newer.engine.check("words") == []
+
+
+def test_while_somebody_builds_the_new_revision_the_old_one_answers(file_log: Log, other: Callable[..., Log]) -> None:
+    """A second process that wants the same revision goes on with the old one, and takes over if the first gives up."""
+    filled(file_log).engine.add(Words())
+    assert file_log.engine.catch_up()
+    first, second = other(), other()
+    expected = words(file_log)
+    with first.database.claim("rebuild-words") as got:
+        assert got
+        second.engine.add(Words2())
+        assert [status.revision for status in second.engine.status()] == [1]
+        assert words(second) == expected
+        assert not second.engine.catch_up()
+        assert second.engine.tail("words", 100) is None
+        file_log.append("s-99", STARTED, said("one"))
+        assert file_log.engine.catch_up()
+        assert len(words(second)) == len(expected) + 1
+    assert second.engine.catch_up()
+    assert [status.revision for status in second.engine.status()] == [2]
+
+
+def test_what_is_erased_during_a_rebuild_does_not_come_back(log: Log) -> None:
+    """A session whose events were applied in the new generation before it was erased has no row in it."""
+    filled(log).with_views()
+    log.engine.add(Words())
+    assert log.engine.catch_up()
+
+    def erase_one(now: RebuildProgress) -> None:
+        if now.position == 30:
+            log.delete({"session_index": "s-1", "message_index": "s-2", "words": "s-3"}[now.view])
+
+    log.engine.rebuild(progress=erase_one)
+    for session_id in ("s-1", "s-2", "s-3"):
+        assert log.views.select_session("default", session_id) is None
+        assert log.messages(session_id) == []
+        assert session_id not in {row[0] for row in words(log)}
+    assert log.engine.catch_up()
+    assert [log.engine.check(status.name) for status in log.engine.status()] == [[], [], []]
+
+
+def test_unfinished_builds_can_be_discarded(file_log: Log, other: Callable[..., Log]) -> None:
+    """What an interrupted rebuild left is deleted; one that is running is named instead."""
+    filled(file_log).with_views()
+    with pytest.raises(Stop):
+        file_log.engine.rebuild("session_index", stop_at(30))
+    assert file_log.path is not None
+    scratch = Path(f"{file_log.path}-rebuild-session_index")
+    assert scratch.exists()
+    pending: list[list[str]] = []
+    file_log.engine.rebuild("message_index", lambda _: pending.append(other().views.discard_builds()))
+    assert pending[0] == ["message_index"]
+    assert not scratch.exists()
+    assert file_log.views.discard_builds() == []
+    assert [file.name for file in file_log.path.parent.glob("*rebuild*") if file.suffix != ".claim"] == []
+
+
+def test_what_memory_is_building_is_named() -> None:
+    """There is nothing to delete then, but it is told."""
+    log = filled(Log()).with_views()
+    pending: list[list[str]] = []
+    log.engine.rebuild("session_index", lambda _: pending.append(log.views.discard_builds()))
+    assert pending[0] == ["session_index"]
+    assert log.views.discard_builds() == []
+    log.close()
+
+
+class Elaborate(Words):
+    """A read model with everything that SQLite has."""
+
+    def create(self, connection: Any) -> None:
+        """Create the tables."""
+        super().create(connection)
+        connection.execute(
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT, size AS (length(text)))"
+        )
+        connection.execute("CREATE VIRTUAL TABLE search USING fts5 (session_id UNINDEXED, text)")
+        connection.execute("CREATE TABLE plain (session_id TEXT, text TEXT)")
+        connection.execute("CREATE TABLE keyed (session_id TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID")
+        connection.execute("CREATE VIEW loud AS SELECT session_id, upper(text) AS text FROM plain")
+        connection.execute(
+            "CREATE TRIGGER noted AFTER INSERT ON plain BEGIN INSERT INTO notes (text) VALUES (new.text); END"
+        )
+        connection.execute("CREATE INDEX notes_by_text ON notes (text) WHERE text IS NOT NULL")
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Note what is said."""
+        for recorded in events:
+            if isinstance(recorded.event, e.MessageAdded):
+                row = (recorded.session_id, recorded.event.content)
+                connection.execute("INSERT INTO search (session_id, text) VALUES (?, ?)", row)
+                connection.execute("INSERT INTO plain VALUES (?, ?)", row)
+                connection.execute("INSERT OR REPLACE INTO keyed VALUES (?, ?)", row)
+                connection.execute("DELETE FROM notes WHERE text LIKE '%two'")
+
+
+def test_everything_that_a_projection_creates_is_swapped(log: Log) -> None:
+    """Tables with and without rowids, generated columns, full-text search, triggers, indexes, views: all work after."""
+    log.engine.add(Elaborate())
+    filled(log, 5)
+    assert log.engine.catch_up()
+    schema = log.query("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
+    contents = {table: log.query(f"SELECT rowid, * FROM {table}") for table in ("notes", "plain", "search")}
+    contents["keyed"] = log.query("SELECT * FROM keyed")
+    log.engine.rebuild()
+    now = log.query("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
+    assert now == schema
+    for table in ("notes", "plain", "search"):
+        assert log.query(f"SELECT rowid, * FROM {table}") == contents[table]
+    assert log.query("SELECT * FROM keyed") == contents["keyed"]
+    assert len(log.query("SELECT rowid FROM search WHERE search MATCH 'one'")) == 5
+    assert log.query("SELECT text FROM loud LIMIT 1") == [("CONTENT OF ONE",)]
+    log.append("s-9", STARTED, said("three"))
+    assert log.engine.catch_up()
+    ((newest,),) = log.query("SELECT max(id) FROM notes")
+    assert newest == 11
+    assert log.engine.check("words") == []
+
+
+@contextmanager
+def running(program: str, *args: object) -> Generator["subprocess.Popen[str]", None, None]:
+    """Run a program until the block ends."""
+    command = [sys.executable, "-c", program, *map(str, args)]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+APPENDING = """
+import sys
+from pathlib import Path
+from tests.projections.log import STARTED, Log, said
+
+log = Log(Path(sys.argv[1]))
+n = 0
+while n < 20_000:
+    log.append(f"busy-{n % 7}", *([] if n >= 7 else [STARTED]), said(str(n)))
+    n += 1
+    if n == 7:
+        print("appending", flush=True)
+"""
+
+
+def test_rebuilding_beside_writers_and_readers(file_log: Log, other: Callable[..., Log]) -> None:
+    """Reads never find the view empty, and no session ever goes back in version."""
+    filled(file_log).with_views()
+    assert file_log.engine.catch_up()
+    done, wrong = Event(), list[str]()
+    looks = 0
+
+    def read() -> None:
+        nonlocal looks
+        reader, newest = other().with_views(), 0
+        while not done.is_set():
+            reader.engine.catch_up(wait=False)
+            rows = reader.views.select_sessions(SessionFilter("default"), limit=100)
+            version = next((row.summary.version for row in rows if row.summary.session_id == "busy-0"), 0)
+            if len(rows) < 20:
+                wrong.append(f"{len(rows)} sessions")
+            if version < newest:
+                wrong.append(f"from version {newest} back to {version}")
+            newest = version
+            looks += 1
+
+    thread = Thread(target=read)
+    with running(APPENDING, file_log.path) as appender:
+        assert appender.stdout is not None
+        assert appender.stdout.readline() == "appending\n"
+        thread.start()
+        try:
+            rebuilds = 0
+            while rebuilds < 5 or looks < 50:
+                file_log.engine.rebuild("session_index")
+                rebuilds += 1
+        finally:
+            done.set()
+            thread.join()
+    assert wrong == []
+    assert file_log.engine.catch_up(wait=True)
+    assert file_log.engine.check("session_index") == []
+
+
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_rebuild_killed_at_any_statement(tmp_path: Path, step: int) -> None:
+    """The views are whole after each death, and the next rebuild goes through; see crash.py."""
+    command = [sys.executable, "-m", "tests.projections.crash", str(tmp_path / "log.db"), str(step)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert int(run.stdout) > 250 // step
+
+
+REBUILDING = """
+import sys
+from pathlib import Path
+from tests.projections.crash import opened
+from turnlog.projections import building
+
+building.PAGE = 10
+log = opened(Path(sys.argv[1]))
+print("rebuilding", flush=True)
+while True:
+    log.engine.rebuild()
+    print("done", flush=True)
+"""
+
+
+def test_a_rebuild_killed_at_any_moment(file_log: Log) -> None:
+    """However far it had come, the views that answer are whole."""
+    filled(file_log).with_views()
+    view = Words()
+    view.poison = "poison"
+    file_log.engine.add(view)
+    assert file_log.engine.catch_up()
+    for moment in range(8):
+        with running(REBUILDING, file_log.path) as rebuilder:
+            assert rebuilder.stdout is not None
+            assert rebuilder.stdout.readline() == "rebuilding\n"
+            Event().wait(0.01 * moment)  # the moment of death, not a synchronisation
+            rebuilder.send_signal(signal.SIGKILL)
+        for status in file_log.engine.status():
+            assert file_log.engine.check(status.name) == []
+    file_log.engine.rebuild()
+    assert len(words(file_log)) == 40
