@@ -4,10 +4,10 @@ Every function takes the field's name for the message of ``InvalidInput``. Struc
 by pydantic in structures.py, which is imported only when one is given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict, TypeVar, cast
 from unicodedata import category
 
 from turnlog.domain.errors import InvalidInput
@@ -88,7 +88,7 @@ def content(field: str, value: object) -> Json:
     """Return a message's content: text, a list of parts, or null."""
     if type(value) is str:
         return text(field, value)
-    if value is None or type(value) is list:
+    if value is None or _kind(value) == "list":
         return json_value(field, value)
     raise InvalidInput(field, f"expected text, a list of parts (JSON) or None, got {_kind(value)}")
 
@@ -133,9 +133,14 @@ def limit(value: object) -> int:
 
 def keys(field: str, value: object) -> tuple[str, ...]:
     """Return names of keys, each once."""
-    if not isinstance(value, (list, tuple)):
-        raise InvalidInput(field, f"expected a list of keys, got {_kind(value)}")
-    return tuple(dict.fromkeys(text(f"{field}[{i}]", key) for i, key in enumerate(value)))
+    return tuple(dict.fromkeys(text(f"{field}[{i}]", key) for i, key in enumerate(sequence(field, value))))
+
+
+def sequence(field: str, value: object) -> Sequence[object]:
+    """Return a list or tuple, whatever it holds."""
+    if isinstance(value, (list, tuple)):
+        return cast("Sequence[object]", value)
+    raise InvalidInput(field, f"expected a list, got {_kind(value)}")
 
 
 def json_object(field: str, value: object) -> dict[str, Json]:
@@ -145,10 +150,9 @@ def json_object(field: str, value: object) -> dict[str, Json]:
 
 def mapping(field: str, value: object) -> dict[Any, Any]:
     """Return a dict, whatever it holds."""
-    if type(value) is dict:
-        return value
     if isinstance(value, Mapping):
-        return dict(value)
+        given: Mapping[Any, Any] = value
+        return dict(given)
     raise InvalidInput(field, f"expected a dict with str keys, got {_kind(value)}")
 
 
@@ -174,29 +178,29 @@ def options(given: Mapping[str, Any]) -> WriteOptions:
     return checked
 
 
-def _walk(path: str, value: Any, depth: int) -> Json:
+def _walk(path: str, value: object, depth: int) -> Json:
     kind = type(value)
     if kind is str:
         return text(path, value)
     if value is None or kind is bool or kind is int:
         return value
-    if kind is float:
+    if isinstance(value, float) and kind is float:
         if isfinite(value):
             return value
         raise InvalidInput(path, f"{_EXPECTED}, got {value!r}")
     if depth >= MAX_DEPTH:
         raise InvalidInput(path, f"expected at most {MAX_DEPTH} levels of nesting")
     if kind is dict:
-        return _walk_dict(path, value, depth + 1)
+        return _walk_dict(path, cast("dict[object, object]", value), depth + 1)
     if kind is list:
-        return [_walk(f"{path}[{i}]", item, depth + 1) for i, item in enumerate(value)]
+        return [_walk(f"{path}[{i}]", item, depth + 1) for i, item in enumerate(cast("list[object]", value))]
     raise InvalidInput(path, f"{_EXPECTED}, got {_kind(value)}")
 
 
-def _walk_dict(path: str, value: dict[Any, Any], depth: int) -> dict[str, Json]:
-    copied = {}
+def _walk_dict(path: str, value: Mapping[object, object], depth: int) -> dict[str, Json]:
+    copied: dict[str, Json] = {}
     for key, item in value.items():
-        if type(key) is not str:
+        if not isinstance(key, str) or type(key) is not str:
             raise InvalidInput(path, f"expected str keys, got the key {key!r} ({_kind(key)})")
         if not key.isascii():
             _require_utf8(f"{path} (a key)", key)

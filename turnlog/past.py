@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import cast
 
 from turnlog import inputs
 from turnlog.decider import Decider
@@ -78,8 +79,9 @@ _NOT_COMPARED = frozenset({"id", "tenant", "version", "updated_at", "route_histo
 
 def _compare(path: str, before: Json, after: Json, changes: list[Change]) -> None:
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in [*before, *(key for key in after if key not in before)]:
-            _compare(f"{path}.{key}", before.get(key, _MISSING), after.get(key, _MISSING), changes)
+        old, new = cast("dict[str, Json]", before), cast("dict[str, Json]", after)
+        for key in {**old, **new}:
+            _compare(f"{path}.{key}", old.get(key, _MISSING), new.get(key, _MISSING), changes)
     elif before is _MISSING:
         changes.append(Change(path=path, kind="added", after=after))
     elif after is _MISSING:

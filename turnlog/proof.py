@@ -1,6 +1,6 @@
 """Proving the log: heads to keep elsewhere, and checking everything that is stored."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -101,8 +101,7 @@ def read_heads(heads: Heads) -> Iterator[Head]:
         InvalidInput: the file cannot be read, or a line is not a head.
     """
     if not isinstance(heads, (str, Path)):
-        values = heads.values() if isinstance(heads, Mapping) else heads
-        yield from values
+        yield from heads
         return
     try:
         lines = Path(heads).read_bytes().splitlines()

@@ -610,7 +610,7 @@ def _take_options(given: dict[str, Any]) -> WriteOptions:
 def _tool_calls(value: object) -> list[dict[str, Json]]:
     from turnlog import structures
 
-    return structures.tool_calls("tool_calls", list(value) if isinstance(value, tuple) else value)
+    return structures.tool_calls("tool_calls", list(inputs.sequence("tool_calls", value)))
 
 
 def _messages(value: object) -> tuple[ReplacementMessage, ...]:

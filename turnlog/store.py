@@ -316,7 +316,10 @@ class ConversationStore:
         """
         start = self._recorder.position() if after is None else inputs.number("after", after, least=0)
         topics = topics_of(types, self._codec.registry)
-        read = lambda position, upto: self._events(position, topics, None, upto)  # noqa: E731 - it is passed on
+
+        def read(position: int, upto: int) -> Iterator[RecordedEvent]:
+            return self._events(position, topics, None, upto)
+
         return Subscription(self._recorder, read, start, self._parts.shared.closed)
 
     def _events(self, after: int, topics: Sequence[str], limit: int | None, upto: int) -> Iterator[RecordedEvent]:

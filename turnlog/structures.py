@@ -3,10 +3,11 @@
 Imported only when one is given: pydantic's classes take 50 ms to make.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, cast
 
+from msgspec import structs
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -58,17 +59,14 @@ def tool_calls(field: str, value: object) -> list[dict[str, Json]]:
 
 def message(field: str, value: object, new_id: Any) -> ReplacementMessage:
     """Check one message, a dict or a ``Message``; one without an id gets one."""
-    if isinstance(value, Message):
-        value = {name: getattr(value, name) for name in value.__struct_fields__}
-    if not isinstance(value, Mapping):
-        raise InvalidInput(field, f"expected a dict or a Message, got {type(value).__name__}")
-    given = _validate(_message, field, dict(value))
+    fields = structs.asdict(value) if isinstance(value, Message) else inputs.mapping(field, value)
+    given = _validate(_message, field, fields)
     return ReplacementMessage(
         message_id=new_id() if given.message_id is None else inputs.identifier(f"{field}.message_id", given.message_id),
         role=inputs.role(f"{field}.role", given.role),
         content=inputs.content(f"{field}.content", given.content),
         name=inputs.optional(inputs.text, f"{field}.name", given.name),
-        tool_calls=inputs.optional(tool_calls, f"{field}.tool_calls", value.get("tool_calls")),
+        tool_calls=inputs.optional(tool_calls, f"{field}.tool_calls", fields.get("tool_calls")),
         tool_call_id=inputs.optional(inputs.identifier, f"{field}.tool_call_id", given.tool_call_id),
         metadata=inputs.optional(inputs.json_object, f"{field}.metadata", given.metadata),
         route=inputs.optional(inputs.text, f"{field}.route", given.route),
@@ -79,9 +77,7 @@ def message(field: str, value: object, new_id: Any) -> ReplacementMessage:
 
 def messages(field: str, value: object, new_id: Any) -> tuple[ReplacementMessage, ...]:
     """Check a list of messages."""
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise InvalidInput(field, f"expected a list of messages, got {type(value).__name__}")
-    return tuple(message(f"{field}[{i}]", item, new_id) for i, item in enumerate(value))
+    return tuple(message(f"{field}[{i}]", item, new_id) for i, item in enumerate(inputs.sequence(field, value)))
 
 
 class DataModel:

@@ -1,5 +1,6 @@
 """Several processes on one SQLite file, and how long a process takes to start."""
 
+import os
 import subprocess
 import sys
 from functools import partial
@@ -48,7 +49,7 @@ def processes(setting: Setting) -> list[Figure]:
     Each side appends the same number of messages, one commit each. A wait is the time one ``add_message`` took; the
     worst of all rounds counts, and every error that reached a caller.
     """
-    writes = setting.pick(8_192, 512)
+    writes = setting.pick(4_096, 512)
     path = setting.folder / "shared.db"
     with turnlog.open(url_of(path)) as store:
         store.session(LONG)
@@ -88,7 +89,8 @@ def processes(setting: Setting) -> list[Figure]:
 def start(setting: Setting) -> list[Figure]:
     """A process that imports turnlog, opens a store that is there and reads a history. Raw: one with three imports.
 
-    Both are whole processes of ``python -c``; the interpreter's own start is part of both. Beside it, without that.
+    Both are whole processes of ``python -c``, from bytecode, as installed packages are run; the interpreter's own start
+    is part of both. Beside it, without that.
     """
     path = setting.folder / "start.db"
     with turnlog.open(url_of(path)) as store:
@@ -146,5 +148,7 @@ def _append(path: Path, writes: int, barrier: Barrier, results: Connection) -> N
 
 
 def _python(code: str, *arguments: str) -> float:
-    """Run a program; return the seconds it took from start to end."""
-    return timed(1, lambda: subprocess.run([sys.executable, "-c", code, *arguments], check=True))
+    """Run a program that may keep bytecode; return the seconds it took from start to end."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", code, *arguments]
+    return timed(1, lambda: subprocess.run(command, env=environment, check=True))

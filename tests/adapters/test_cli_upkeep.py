@@ -1,6 +1,5 @@
 """The commands for proof, upkeep and erasing: verify, heads, rebuild, doctor, delete, erase, scrub."""
 
-import fcntl
 import json
 import re
 import sqlite3
@@ -11,7 +10,6 @@ import pytest
 
 import turnlog
 from tests.adapters.commands import DEADLINE_S, Cli, process
-from turnlog.adapters.cli import doctor
 from turnlog.adapters.cli.findings import Finding
 from turnlog.adapters.cli.sqlite_checks import file_system_of, on_file_system, synced_in, wal_reset_bug
 
@@ -122,18 +120,6 @@ def test_doctor_of_a_store_in_memory(cli: Cli) -> None:
     """What is in memory ends with the process, and `doctor` says so."""
     (_, durability) = cli("doctor", "--store", "memory://", "--json").json["findings"]
     assert (durability["level"], durability["name"]) == ("warning", "durability")
-
-
-def test_doctor_does_not_wait_for_a_writer_for_ever(
-    cli: Cli, filled: turnlog.ConversationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While somebody holds the write lock, `doctor` says so instead of hanging."""
-    monkeypatch.setattr(doctor, "PATIENCE_S", 0.2)
-    with (tmp_path / "sessions.db.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        found = {finding["name"]: finding["found"] for finding in cli("doctor", "--json").json["findings"]}
-    assert found["durability"] == "cannot be examined: somebody has been writing for 0.2 s"
-    del filled
 
 
 def test_doctor_finds_a_damaged_file(cli: Cli, filled: turnlog.ConversationStore, tmp_path: Path) -> None:

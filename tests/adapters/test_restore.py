@@ -108,6 +108,15 @@ def test_what_was_erased_is_not_in_the_export(full: Store) -> None:
     assert sum(line["event"]["stream"] == "default/gone" for line in lines_of(export) if "event" in line) == 3
 
 
+def test_two_erased_sessions_of_one_name_are_told_apart(full: Store, empty: Store) -> None:
+    """Of erased sessions only the skeleton is left, but that shows whether they were the same."""
+    empty.session("gone").add_message("user", "another secret")
+    empty.get("gone").delete()
+    report = restore_log(empty, io.BytesIO(exported(full)))
+    assert [(one.session_id, one.version) for one in report.refused] == [("gone", 1)]
+    assert empty.verify().ok
+
+
 def test_what_was_erased_stays_erased(full: Store, empty: Store) -> None:
     """A session that was erased here does not come back, content or keys, from an export that has it."""
     export = exported(full)

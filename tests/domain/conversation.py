@@ -22,7 +22,7 @@ class Conversation:
 
     def say(self, command: Command) -> tuple[Event, ...]:
         """Do it, and return its events. What is forbidden, and a message id used before, changes nothing."""
-        if isinstance(command, c.AddMessage) and command.message_id in self._used:
+        if isinstance(command, (c.AddMessage, c.CompactHistory)) and command.message_id in self._used:
             return ()
         try:
             events = decide(self.state, command, self.found(command))
@@ -65,9 +65,11 @@ class Conversation:
                 messages.clear()
             case e.HistoryReplaced():
                 messages[:] = [FoundMessage(message.message_id, message.content) for message in event.messages]
+                self._used |= {message.message_id for message in event.messages}
             case e.HistoryCompacted():
                 kept = messages[len(messages) - event.kept :]
                 messages[:] = [FoundMessage(event.message_id, event.summary), *kept]
+                self._used.add(event.message_id)
             case e.ToolCalled():
                 self._calls[event.call_id] = FoundCall(event.name)
             case e.RunStarted():

@@ -8,7 +8,7 @@ import pytest
 from tests.domain.scenario import Outcome, given, naming, started
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.commands import Command, Found, FoundMessage, FoundRun
+from turnlog.domain.commands import Command, Found, FoundMessage, FoundRun, fingerprint
 from turnlog.domain.errors import InvalidInput, RuleViolation
 from turnlog.domain.events import Event, Json
 from turnlog.domain.session import same_json
@@ -153,6 +153,19 @@ def test_a_run_told_again_in_other_words_is_refused(
 ) -> None:
     """A run does not change its details or its result afterwards."""
     offer(old, new).refused(RuleViolation, "'r1'")
+
+
+@same
+def test_equal_commands_have_one_fingerprint(old: Json, new: Json) -> None:
+    """A retry is known as such by its values, in whatever order its keys come."""
+    assert fingerprint((c.Collect({"k": old}),)) == fingerprint((c.Collect({"k": new}),))
+    assert len(fingerprint((c.Collect({"k": old}),))) == 16
+
+
+@different
+def test_other_commands_have_another_fingerprint(old: Json, new: Json) -> None:
+    """A key that is used again for something else is noticed, also where Python calls the values equal."""
+    assert fingerprint((c.Collect({"k": old}),)) != fingerprint((c.Collect({"k": new}),))
 
 
 def test_only_what_differs_is_stored() -> None:

@@ -59,14 +59,14 @@ def window(messages: Sequence[Mapping[str, Any]], last: int) -> list[Mapping[str
 
 
 def fitting(messages: Sequence[Mapping[str, Any]], budget: int) -> list[Mapping[str, Any]]:
-    """Return the newest ``budget`` messages, fewer where they would begin with a result whose call is not among them."""
+    """Return the newest ``budget`` messages, fewer where they would begin between a call and its result."""
     start = max(0, len(messages) - budget)
-    while start:
-        orphans = [i for i in range(start, len(messages)) if _is_result(messages[i]) and not _called(messages, start, i)]
-        if not orphans:
-            break
-        start = orphans[-1] + 1
-    return list(messages[start:])
+    while True:
+        calls = {i: _call_before(messages, i) for i in range(start, len(messages))}
+        parted = [i for i, call in calls.items() if call is not None and call < start]
+        if not parted:
+            return list(messages[start:])
+        start = parted[-1] + 1
 
 
 def _is_result(message: Mapping[str, Any]) -> bool:
@@ -75,10 +75,6 @@ def _is_result(message: Mapping[str, Any]) -> bool:
 
 def _calls(message: Mapping[str, Any], call_id: str) -> bool:
     return any(call["id"] == call_id for call in message["tool_calls"] or ())
-
-
-def _called(messages: Sequence[Mapping[str, Any]], start: int, result: int) -> bool:
-    return any(_calls(message, messages[result]["tool_call_id"]) for message in messages[start:result])
 
 
 def _call_before(messages: Sequence[Mapping[str, Any]], i: int) -> int | None:

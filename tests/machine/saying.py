@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -107,12 +108,22 @@ class Saying(Told):
         if result is not None and not {"command_id", "message_id"}.isdisjoint(said.kwargs):
             self.keyed.setdefault(session.id, []).append(said)
         if isinstance(result, Receipt):
-            used = [("command", said.kwargs.get("command_id")), ("message", said.kwargs.get("message_id"))]
-            if not any([self.repeats(session.id, kind, key, result) for kind, key in used]):
-                self.fits(result, before, session)
+            self._receives(session, said, before, result)
             self.agrees(session)
         elif talk.version > before:
             assert [result.message_id] == [message["message_id"] for message in last]
+
+    def _receives(self, session: Session, said: Said, before: int, receipt: Receipt) -> None:
+        """Require the right receipt: the first one, where it was said before."""
+        used = [("command", said.kwargs.get("command_id")), ("message", said.kwargs.get("message_id"))]
+        if any([self.repeats(session.id, kind, key, receipt) for kind, key in used]):
+            return
+        nothing = self.talk(session.id).version == before
+        if said.name == "add_messages" and said.args[0] and nothing and "command_id" not in said.kwargs:
+            first = self.receipts.get((session.id, "message", said.args[0][-1]["message_id"]), receipt)
+            assert msgspec.structs.replace(first, message_id=None) == receipt
+        else:
+            self.fits(receipt, before, session)
 
     def _is_gone(self, session_id: str) -> bool:
         return bool(self.talk(session_id).state["deleted"])

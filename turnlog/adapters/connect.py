@@ -27,8 +27,7 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
         InvalidInput: the URL, the durability or an option is not understood.
         StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
     """
-    if not isinstance(url, str):
-        raise InvalidInput("url", f"expected a str such as {SCHEMES}, got {type(url).__name__}")
+    url = inputs.text("url", url)
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
     scheme = url.partition("://")[0].partition("+")[0]

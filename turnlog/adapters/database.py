@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -56,7 +56,7 @@ class Database:
         self._writer: sqlite3.Connection | None = None
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
+    def read(self) -> Generator[sqlite3.Connection, None, None]:
         """Lend a connection in autocommit mode. Keep it short: an open read keeps the write-ahead log from shrinking.
 
         Raises:
@@ -84,7 +84,7 @@ class Database:
                 _close_idle(idle)
 
     @contextmanager
-    def write(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, wait: bool = True) -> Generator[sqlite3.Connection, None, None]:
         """Lend the writing connection inside a transaction that is committed at the end, or rolled back.
 
         Raises:
@@ -144,7 +144,7 @@ class Database:
                 connection.close()
 
     @contextmanager
-    def translating(self) -> Iterator[None]:
+    def translating(self) -> Generator[None, None, None]:
         """Turn SQLite's errors into turnlog's."""
         try:
             yield
@@ -181,7 +181,7 @@ class Database:
                 Path(f"{self.path}-{name}{suffix}").unlink(missing_ok=True)
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
+    def claim(self, name: str) -> Generator[bool, None, None]:
         """Hold ``name`` alone among all processes and threads, without waiting; yield whether it was got."""
         if self.path is None:
             lock = self._connections.claims.setdefault(name, threading.Lock())

@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 from turnlog.domain.errors import InvalidInput
 from turnlog.projections.view_store import RowProjection, StoredView
 
+CACHE_KB = 16 * 1024
+"""While rows come in an order that is not their indexes'."""
+_DEFAULT_CACHE = -2_000
+
 
 class Item(NamedTuple):
     """One thing a projection created: a table, index, trigger or view. ``of`` is the table it belongs to."""
@@ -82,13 +86,22 @@ def drop(connection: sqlite3.Connection, names: Sequence[str]) -> None:
 
 
 def copy(source: sqlite3.Connection, target: sqlite3.Connection, built: Sequence[Item]) -> None:
-    """Create in ``target`` what was built in ``source``, rows and all; indexes when the rows are there."""
-    tables = [item for item in built if item.kind == "table"]
-    for item in sorted(tables, key=lambda item: item.is_virtual):
-        target.execute(item.sql)
-        _copy_rows(source, target, item)
+    """Create in ``target`` what was built in ``source``, rows and all.
+
+    Indexes come before the rows: made afterwards, they would be sorted in memory, however many rows there are.
+    """
+    kinds = [(False, "table"), (False, "index"), (True, "table")]
+    for is_virtual, kind in kinds:
+        for item in built:
+            if item.kind == kind and item.is_virtual == is_virtual:
+                target.execute(item.sql)
+    target.execute(f"PRAGMA cache_size=-{CACHE_KB}")
+    for item in sorted(built, key=lambda item: item.is_virtual):
+        if item.kind == "table":
+            _copy_rows(source, target, item)
+    target.execute(f"PRAGMA cache_size={_DEFAULT_CACHE}")
     for item in built:
-        if item.kind != "table":
+        if item.kind not in ("table", "index"):
             target.execute(item.sql)
 
 

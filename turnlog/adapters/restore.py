@@ -11,24 +11,18 @@ from typing import BinaryIO
 
 import msgspec
 
-from turnlog.adapters.export import FORMAT, EndEntry, EventEntry, FirstLine, KeyEntry, Line
+from turnlog.adapters.exported import ExportReading, Turn, check_export, turns
 from turnlog.adapters.inside import decider_of
 from turnlog.adapters.lines import Lines
-from turnlog.domain.envelope import header_of, split
-from turnlog.domain.errors import CorruptLog, InvalidInput
-from turnlog.domain.mapper import Codec, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader
+from turnlog.domain.envelope import split
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Batch, Reader
 from turnlog.domain.values import Failure
-from turnlog.domain.verification import DELETED, StreamCheck
+from turnlog.domain.verification import DELETED
 from turnlog.store import ConversationStore
 
 PAGE = 500
 """How many events or keys are committed at once, if no turn is longer."""
-FINGERPRINT_BYTES = 16
-KEY_KINDS = ("message", "command")
-
-_decode_first = msgspec.json.Decoder(FirstLine).decode
-_decode_line = msgspec.json.Decoder(Line).decode
 
 
 class RestoreProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,11 +60,15 @@ def restore_log(store: ConversationStore, file: BinaryIO | Lines, *, progress: P
     began = perf_counter()
     given = file if isinstance(file, Lines) else Lines(file, str(getattr(file, "name", "the export")))
     tell = progress or _silent
+
+    def tell_checked(events: int) -> None:
+        tell(RestoreProgress(checked=events, restored=0, total=None))
+
     with given.rewindable() as lines:
-        checked = _check(_Reading(lines, store.tenant), decider_of(store).codec, tell)
+        checked = check_export(ExportReading(lines, store.tenant), decider_of(store).codec, tell_checked)
         lines.rewind()
         restoring = _Restoring(store, checked.events, tell)
-        for group in _groups(_turns(_Reading(lines, store.tenant))):
+        for group in _groups(turns(ExportReading(lines, store.tenant))):
             restoring.add(group)
     store.catch_up()
     return RestoreReport(
@@ -88,155 +86,12 @@ def _silent(_: RestoreProgress) -> None:
     return
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-_Entry = EventEntry | KeyEntry
-
-
-class _Reading:
-    """The entries of an export in order; checks what the form of the file promises."""
-
-    def __init__(self, lines: Lines, tenant: str) -> None:
-        self.lines = lines
-        self.tenant = tenant
-        self.number = 0
-
-    def __iter__(self) -> Iterator[_Entry]:
-        numbered = iter(self.lines)
-        head = self._first(numbered)
-        events = keys = position = 0
-        for self.number, text in numbered:
-            match self._line(text):
-                case EventEntry() as event if not keys:
-                    if not position < event.position <= head.position:
-                        raise self.wrong(f"position {event.position} is not above {position} and up to {head.position}")
-                    position = event.position
-                    events += 1
-                    yield event
-                case KeyEntry() as key:
-                    keys += 1
-                    yield key
-                case EndEntry() as end:
-                    return self._end(numbered, end, EndEntry(events, keys))
-                case _:
-                    raise self.wrong("an event stands after the keys")
-        raise InvalidInput(self.lines.name, f"the file is cut: it ends after line {self.number} without its last line")
-
-    def wrong(self, what: str) -> InvalidInput:
-        """Return the error that names the present line."""
-        return InvalidInput(f"{self.lines.name}, line {self.number}", what)
-
-    def _first(self, numbered: Iterator[tuple[int, bytes]]) -> FirstLine:
-        self.number, text = next(numbered, (1, b""))
-        try:
-            head = _decode_first(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self.wrong(f"this is not the first line of an export: {error}") from error
-        if head.format != FORMAT:
-            raise self.wrong(f"format {head.format}: this turnlog reads format {FORMAT}; upgrade it")
-        if head.tenant != self.tenant:
-            raise self.wrong(f"the export is of tenant {head.tenant!r}, the store was opened for {self.tenant!r}")
-        return head
-
-    def _line(self, text: bytes) -> EventEntry | KeyEntry | EndEntry:
-        try:
-            line = _decode_line(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self.wrong(f"it is not a line of an export: {error}") from error
-        entries = [entry for entry in (line.event, line.key, line.end) if entry is not None]
-        if len(entries) != 1:
-            raise self.wrong("expected exactly one of event, key and end")
-        return entries[0]
-
-    def _end(self, numbered: Iterator[tuple[int, bytes]], said: EndEntry, found: EndEntry) -> None:
-        if said != found:
-            raise self.wrong(
-                f"it says {said.events} events and {said.keys} keys; {found.events} and {found.keys} are here"
-            )
-        for self.number, _ in numbered:
-            raise self.wrong("something follows the end")
-
-
-class _Turn(msgspec.Struct, frozen=True, gc=False):
-    """The events of one append, or a single key: what is written whole."""
-
-    stream: str
-    rows: tuple[StreamRow, ...] = ()
-    key: KeyRow | None = None
-
-
-def _turns(reading: _Reading) -> Iterator[_Turn]:
-    rows: list[StreamRow] = []
-    stream = ""
-    for entry in reading:
-        if rows and (isinstance(entry, KeyEntry) or entry.stream != stream):
-            raise reading.wrong(f"the turn before it, of session {stream!r}, is not whole")
-        if isinstance(entry, KeyEntry):
-            yield _Turn(entry.stream, (), KeyRow(entry.kind, entry.key, entry.version, entry.fingerprint))
-            continue
-        stream, state = entry.stream, entry.state.encode()
-        if not stream.startswith(f"{reading.tenant}/"):
-            raise reading.wrong(f"the session {stream!r} is not of tenant {reading.tenant!r}")
-        rows.append((entry.position, entry.version, entry.topic, state))
-        try:
-            i, n = header_of(state).turn
-        except CorruptLog as error:
-            raise CorruptLog(f"{reading.lines.name}, line {reading.number}: session {stream!r}: {error}") from error
-        if i >= n:
-            yield _Turn(stream, tuple(rows))
-            rows = []
-    if rows:
-        raise reading.wrong(f"the last turn, of session {stream!r}, is not whole")
-
-
-class _Checked(msgspec.Struct, frozen=True):
-    sessions: int
-    events: int
-    keys: int
-
-
-def _check(reading: _Reading, codec: Codec, tell: Progress) -> _Checked:
-    """Read all of the file and raise at the first thing that is wrong."""
-    checks: dict[str, StreamCheck] = {}
-    events = keys = 0
-    for turn in _turns(reading):
-        check = checks.get(turn.stream)
-        if turn.key is not None:
-            keys += 1
-            if check is None or not 1 <= turn.key.version <= check.version:
-                raise reading.wrong(f"a key names an event of session {turn.stream!r} that is not here")
-            if len(turn.key.fingerprint) != FINGERPRINT_BYTES:
-                raise reading.wrong(f"a key's fingerprint has {FINGERPRINT_BYTES} bytes")
-            if turn.key.kind not in KEY_KINDS:
-                raise reading.wrong(f"a key is of a message or a command, not of {turn.key.kind!r}")
-            continue
-        if check is None:
-            check = checks[turn.stream] = StreamCheck(turn.stream, turn.stream.partition("/")[2])
-        check.feed(turn.rows, codec.event)
-        _require(reading, check.failure)
-        events += len(turn.rows)
-        if events % PAGE < len(turn.rows):
-            tell(RestoreProgress(checked=events, restored=0, total=None))
-    for check in checks.values():
-        _require(reading, check.finish())
-    return _Checked(len(checks), events, keys)
-
-
-def _require(reading: _Reading, failure: Failure | None) -> None:
-    if failure is not None:
-        where = f"{reading.lines.name}: session {failure.session_id!r}, version {failure.version}"
-        raise CorruptLog(f"{where}: {failure.reason}; nothing was restored")
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def _groups(turns: Iterable[_Turn]) -> Iterator[list[_Turn]]:
+def _groups(all_turns: Iterable[Turn]) -> Iterator[list[Turn]]:
     """Gather turns to commit at once: in one group the turns of a session stand together, so that order is kept."""
-    group: list[_Turn] = []
+    group: list[Turn] = []
     size = 0
     streams: set[str] = set()
-    for turn in turns:
+    for turn in all_turns:
         apart = turn.stream in streams and group[-1].stream != turn.stream
         mixed = bool(group) and (group[-1].key is None) != (turn.key is None)
         if size >= PAGE or apart or mixed:
@@ -250,7 +105,7 @@ def _groups(turns: Iterable[_Turn]) -> Iterator[list[_Turn]]:
         yield group
 
 
-def _batches(group: Iterable[_Turn]) -> list[Batch]:
+def _batches(group: Iterable[Turn]) -> list[Batch]:
     batches: list[Batch] = []
     for turn in group:
         rows = tuple((version, topic, state) for _, version, topic, state in turn.rows)
@@ -274,7 +129,7 @@ class _Restoring:
         self.restored = 0
         self.already_there = 0
 
-    def add(self, group: Sequence[_Turn]) -> None:
+    def add(self, group: Sequence[Turn]) -> None:
         """Append the group, or what of it is not there yet."""
         wanted = [turn for turn in group if turn.stream not in self.refused]
         batches = [batch for batch in _batches(wanted) if batch.rows or batch.stream not in self._erased]

@@ -28,7 +28,7 @@ class SessionTable:
         columns = [quoted(names.column(column)) for column in SESSION_COLUMNS]
         key = ", ".join(columns[:2])
         updated = ", ".join(f"{column} = excluded.{column}" for column in columns[2:] if column != columns[-2])
-        self._select = f"SELECT {', '.join(columns)} FROM {table} WHERE ({key}) IN (VALUES {{}})"
+        self._select = _selecting(table, columns)
         self._upsert = (
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
             f" ON CONFLICT ({key}) DO UPDATE SET {updated}"
@@ -75,7 +75,7 @@ class MessageTable:
         )
         kept = f"SELECT {ordinal} FROM {table} WHERE {of_session} ORDER BY {ordinal} DESC LIMIT ?"
         updated = ", ".join(f"{column} = excluded.{column}" for column in owner_columns[2:])
-        self._select = f"SELECT {', '.join(owner_columns)} FROM {owners} WHERE ({tenant}, {session}) IN (VALUES {{}})"
+        self._select = _selecting(owners, owner_columns)
         self._upsert = (
             f"INSERT INTO {owners} ({', '.join(owner_columns)}) VALUES (?, ?, ?, ?, ?)"
             f" ON CONFLICT ({tenant}, {session}) DO UPDATE SET {updated}"
@@ -152,6 +152,12 @@ def _create(connection: sqlite3.Connection, names: Names, *tables: str) -> None:
 
     for statement in sql.Tables(names).statements(*tables):
         connection.execute(statement)
+
+
+def _selecting(table: str, columns: Sequence[str]) -> str:
+    """Return a select of the rows of some sessions; left to itself, SQLite would scan the table for them."""
+    found = f"FROM wanted CROSS JOIN {table} ON {columns[0]} = wanted.t AND {columns[1]} = wanted.s"
+    return f"WITH wanted (t, s) AS (VALUES {{}}) SELECT {', '.join(columns)} {found}"
 
 
 def _load(connection: sqlite3.Connection, select: str, rows: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:

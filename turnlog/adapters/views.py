@@ -45,8 +45,6 @@ _FAILURES = frozenset(
 """What SQLite says when the trouble is its own."""
 _BUILD = re.compile(r"(rebuild-\w+|check-\w+-[0-9a-f]{32})(?=[.-]|$)", re.ASCII)
 """How the names of scratch databases begin, after the database's own and a dash."""
-_CACHE_KB = 32 * 1024
-"""Of a database in which a view is built: sessions come in any order, and their rows with them."""
 _log = logging.getLogger("turnlog")
 
 
@@ -285,7 +283,7 @@ def _opened(database: Database, view: StoredView, names: Names) -> SQLiteViews:
             if view.name not in workshop.checkpoints(connection):
                 workshop.install(connection, view)
                 generations.make_quick(connection, view)
-            connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
+            connection.execute(f"PRAGMA cache_size=-{generations.CACHE_KB}")
     except BaseException:
         workshop.close()
         raise

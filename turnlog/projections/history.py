@@ -63,7 +63,7 @@ def living(session_id: str, pages: Iterator[list[StreamRow]]) -> Iterator[list[S
     Raises:
         SessionNotFound, SessionGone: it does not, or not any more.
     """
-    first = next(pages, [])
+    first = next(pages, None)
     if not first:
         raise SessionNotFound(session_id)
     if first[0][2].startswith(_DELETED):

@@ -1,7 +1,6 @@
 """``doctor``: what the storage under a store really does, as far as it can be told from here."""
 
 import platform
-import time
 from collections.abc import Iterator
 
 import msgspec
@@ -12,10 +11,8 @@ from turnlog.adapters.cli import sqlite_checks
 from turnlog.adapters.cli.findings import Finding
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
 from turnlog.adapters.cli.output import print_json, print_table
-from turnlog.adapters.database import Busy, Database
+from turnlog.adapters.database import Database
 from turnlog.adapters.inside import decider_of
-
-PATIENCE_S = 5
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,24 +43,10 @@ def findings(db: turnlog.ConversationStore) -> Iterator[Finding]:
     if not isinstance(database, Database) or database.path is None:
         yield Finding("warning", "durability", "none: what is in memory ends with the process")
         return
-    synchronous = _synchronous(database)
-    if synchronous is None:
-        yield Finding("warning", "durability", f"cannot be examined: somebody has been writing for {PATIENCE_S} s")
-        return
+    with database.write() as connection:
+        synchronous = int(connection.execute("PRAGMA synchronous").fetchone()[0])
     with database.read() as connection:
         yield from sqlite_checks.findings(database.path, connection, synchronous, recorder.durability)
     for view in db.stats().views:
         words = f"{view.lag} events behind, {view.parked} sessions parked"
         yield Finding("warning" if view.parked else "ok", f"view {view.name}", words)
-
-
-def _synchronous(database: Database) -> int | None:
-    """Return how the writing connection syncs; ``None`` if somebody else does not let it go."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        try:
-            with database.write(wait=False) as connection:
-                return int(connection.execute("PRAGMA synchronous").fetchone()[0])
-        except Busy:
-            time.sleep(0.05)
-    return None

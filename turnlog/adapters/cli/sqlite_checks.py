@@ -23,7 +23,7 @@ WAL_RESET_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 NETWORK = frozenset(
     {"9p", "afs", "ceph", "cifs", "drvfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs", "sshfs"}
 )
-"""Types of /proc/self/mountinfo, without a ``fuse.`` before them. 9p and drvfs are a virtual machine's shared folders."""
+"""Types in /proc/self/mountinfo, ``fuse.`` left out; 9p and drvfs are folders that a virtual machine shares."""
 VOLATILE = frozenset({"tmpfs", "ramfs"})
 SYNCS = 9
 TOO_FAST_S = 20e-6
