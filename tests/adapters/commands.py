@@ -35,11 +35,12 @@ class Done(NamedTuple):
 Cli = Callable[..., Done]
 
 
-def process(*arguments: object, stdin: int | IO[str] | None = None) -> "subprocess.Popen[str]":
+def process(
+    *arguments: object, stdin: int | IO[str] | None = None, stdout: int | IO[str] = subprocess.PIPE
+) -> "subprocess.Popen[str]":
     """Start a command as a process of its own."""
     command = [sys.executable, "-W", "error", "-m", "turnlog", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

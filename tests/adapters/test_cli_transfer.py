@@ -1,9 +1,12 @@
 """The commands import and export, and how commands end when their pipe or their user does."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
+
+import pytest
 
 import turnlog
 from tests.adapters.commands import DEADLINE_S, TALK, Cli, process, wait_for
@@ -82,6 +85,26 @@ def test_an_export_that_fails_leaves_no_file(cli: Cli, filled: turnlog.Conversat
     assert {path.name for path in tmp_path.iterdir()} == files
     assert cli("export", tmp_path / "absent" / "log", code=1).err
     del filled
+
+
+def test_an_export_to_a_pipe_leaves_it_a_pipe(cli: Cli, filled: turnlog.ConversationStore, tmp_path: Path) -> None:
+    """A name that is a pipe or a device is written to, never replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["/bin/cat", str(pipe)], stdout=subprocess.PIPE) as reading:
+        cli("export", pipe)
+        out, _ = reading.communicate(timeout=DEADLINE_S)
+    assert len(out.splitlines()) == filled.stats().events + 3 + 2
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("command", ["export", "sessions", "heads"])
+@pytest.mark.usefixtures("filled")
+def test_a_full_disk_is_said(sqlite_url: str, command: str) -> None:
+    """What could not be written is one line on stderr and exit code 1, not silence."""
+    with Path("/dev/full").open("w") as full, process(command, "--store", sqlite_url, stdout=full) as writing:
+        _, err = writing.communicate(timeout=DEADLINE_S)
+    assert (writing.returncode, err.splitlines()[-1:]) == (1, ["turnlog: error: [Errno 28] No space left on device"])
 
 
 def test_a_closed_pipe_is_quiet(sqlite_url: str) -> None:

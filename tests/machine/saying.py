@@ -10,7 +10,7 @@ from tests.machine import commands
 from tests.machine.commands import Said
 from tests.machine.talk import CLOSED, Refused
 from tests.machine.told import Told, handles, made_by, places
-from turnlog import InvalidInput, Receipt, Session, SessionGone
+from turnlog import IdempotencyConflict, InvalidInput, Receipt, Session, SessionGone
 
 MOST_SESSIONS = 8
 _ids = st.sampled_from(commands.IDS)
@@ -152,13 +152,27 @@ class Saying(Told):
     @precondition(lambda self: self.book.living() and len(self.book.talks) < MOST_SESSIONS)
     @rule(place=places, number=handles, preserve=st.booleans(), command_id=st.none() | st.just("reset"))
     def reset(self, *, place: int, number: int, preserve: bool, command_id: str | None) -> None:
-        session, _ = self.picked(place, number)
-        new = session.reset(preserve_history=preserve, command_id=command_id)
-        if new.id not in self.book.talks:
-            self.book.reset(session.id, new.id, self.clock, preserve_history=preserve)
-        else:
-            assert command_id is not None
-        self.touched |= {session.id, new.id}
+        session, talk = self.picked(place, number)
+        done = command_id is not None and session.id in self.successors
+
+        def model(new: Session | None) -> None:
+            if done:
+                successor, preserved = self.successors[session.id]
+                if preserved is not preserve:
+                    raise Refused(IdempotencyConflict)
+                if self._is_gone(successor):
+                    raise Refused(SessionGone)
+                assert new is not None
+                assert new.id == successor
+            elif new is not None:
+                self.book.reset(session.id, new.id, self.clock, preserve_history=preserve)
+
+        new = self.both(lambda: session.reset(preserve_history=preserve, command_id=command_id), model)
+        if new is not None:
+            self.agrees(new)
+            self.touched |= {talk.state["id"], new.id}
+            if command_id is not None:
+                self.successors.setdefault(session.id, (new.id, preserve))
 
     @precondition(lambda self: len(self.book.living()) > 1)
     @rule(place=places, number=handles)

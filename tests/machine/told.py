@@ -46,6 +46,7 @@ class Told(RuleBasedStateMachine):
         self.book = Book()
         self.handles: dict[tuple[str, int], Session] = {}
         self.keyed: dict[str, list[Said]] = {}
+        self.successors: dict[str, tuple[str, bool]] = {}
         self.receipts: dict[tuple[str, str, str], Receipt] = {}
         self.heads: list[Head] = []
         self.touched: set[str] = set()

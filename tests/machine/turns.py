@@ -87,11 +87,11 @@ class Turning(Saying):
         def model(_: object) -> None:
             if talk.repeats(command_id, parts_of(said)):
                 return
+            if expected not in (None, talk.version) and len(made) == len(said):
+                raise Refused(ConcurrencyConflict)
             copied = talk.copy()
             for one, made_id in zip_longest(said, made):
                 copied.say(one, self.clock, made_id)
-            if expected not in (None, talk.version):
-                raise Refused(ConcurrencyConflict)
             if command_id is not None:
                 copied.used(command_id, parts_of(said))
             talk.become(copied)

@@ -199,10 +199,11 @@ class Database:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Close every connection; the last one to close checkpoints, so it does so under the lock.
+        """Close every connection, without waiting for anybody.
 
-        A connection that another thread is reading with is closed by that thread when it is done: SQLite's Python module
-        crashes where a connection is closed beside a running statement.
+        The last of all processes to close checkpoints; SQLite makes sure that it is alone then. A connection with which
+        another thread is reading is closed by that thread when it is done: SQLite's Python module crashes where a
+        connection is closed beside a running statement.
         """
         if self._closed:
             return
@@ -309,13 +310,10 @@ class _Connections:
 def _close_all(connections: _Connections, pid: int) -> None:
     if pid != os.getpid():
         return
-    lock = connections.lock
-    if lock is not None:
-        fcntl.flock(lock, fcntl.LOCK_EX)
     _close_idle(connections.idle)
     _close_idle(connections.writers)
-    if lock is not None:
-        os.close(lock)
+    if connections.lock is not None:
+        os.close(connections.lock)
         connections.lock = None
 
 

@@ -92,11 +92,30 @@ class Private(msgspec.Struct, Generic[E], frozen=True, gc=False):
     genesis: bytes | None = None
 
 
-class Stored(msgspec.Struct, Generic[E], frozen=True, gc=False):
-    """A whole stored event, decoded."""
+class ToldHeader(msgspec.Struct, frozen=True, gc=False):
+    """What is told of H with a recorded event; the hash as it is written."""
 
-    header: Header
-    private: Private[E] | None
+    event_id: str
+    recorded_at: datetime
+    occurred_at: datetime | None
+    turn: tuple[int, int]
+    hash: str
+
+
+class ToldPrivate(msgspec.Struct, Generic[E], frozen=True, gc=False):
+    """What is told of P with a recorded event."""
+
+    body: E
+    actor: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+class Told(msgspec.Struct, Generic[E], frozen=True, gc=False):
+    """What is told of a stored event."""
+
+    header: ToldHeader
+    private: ToldPrivate[E] | None
 
 
 class BriefHeader(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ import msgspec
 from eventsourcing.persistence import Cipher, Compressor, JSONTranscoder, StoredEvent, Transcoder
 from eventsourcing.persistence import Mapper as LibraryMapper
 
-from turnlog.domain.envelope import Brief, Stored, Whole, seal
+from turnlog.domain.envelope import Brief, Told, ToldPrivate, Whole, seal
 from turnlog.domain.errors import CorruptLog, UnknownEvent
 from turnlog.domain.events import Erased, Event
 from turnlog.domain.upcasting import REGISTRY, Registry
@@ -25,13 +25,16 @@ Fact = tuple[Event | Erased, datetime]
 """An event and when it was recorded: what a fold eats."""
 
 
+_ERASED: ToldPrivate[Any] = ToldPrivate(body=None)
+
+
 class Codec:
     """Encodes and decodes the events of a registry. Holds decoders only, made on first use."""
 
     def __init__(self, registry: Registry = REGISTRY) -> None:
         self.registry = registry
         self.topics = registry.topics
-        self._whole: dict[str, Callable[[bytes], Stored[Any]]] = {}
+        self._told: dict[str, Callable[[bytes], Told[Any]]] = {}
         self._brief: dict[str, Callable[[bytes], Brief[Any]]] = {}
         self._runs: dict[str, Callable[[bytes], list[Whole[Any]]]] = {}
 
@@ -111,35 +114,36 @@ class Codec:
         """
         position, stream, version, topic, state = row
         try:
-            stored = (self._whole.get(topic) or self._whole_decoder(topic))(state)
+            stored = (self._told.get(topic) or self._told_decoder(topic))(state)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
         except UnknownEvent as error:
             raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
-        header, private = stored.header, stored.private
+        header = stored.header
+        private = stored.private or _ERASED
         tenant, _, session_id = stream.partition("/")
         return RecordedEvent(
-            tenant=tenant,
-            session_id=session_id,
-            version=version,
-            position=position,
-            topic=topic,
-            event=Erased(topic) if private is None else private.body,
-            event_id=header.event_id,
-            recorded_at=header.recorded_at,
-            occurred_at=header.occurred_at or header.recorded_at,
-            turn=header.turn,
-            actor=None if private is None else private.actor,
-            correlation_id=None if private is None else private.correlation_id,
-            causation_id=None if private is None else private.causation_id,
-            hash=text_hash(header.hash),
+            tenant,
+            session_id,
+            version,
+            position,
+            topic,
+            Erased(topic) if private is _ERASED else private.body,
+            header.event_id,
+            header.recorded_at,
+            header.occurred_at or header.recorded_at,
+            header.turn,
+            private.actor,
+            private.correlation_id,
+            private.causation_id,
+            header.hash,
         )
 
     def _brief_decoder(self, topic: str) -> Callable[[bytes], Brief[Any]]:
         return self._brief.setdefault(topic, self._decoder(topic, Brief))
 
-    def _whole_decoder(self, topic: str) -> Callable[[bytes], Stored[Any]]:
-        return self._whole.setdefault(topic, self._decoder(topic, Stored))
+    def _told_decoder(self, topic: str) -> Callable[[bytes], Told[Any]]:
+        return self._told.setdefault(topic, self._decoder(topic, Told))
 
     def _run_decoder(self, topic: str) -> Callable[[bytes], list[Whole[Any]]]:
         cls = self.registry.newest.get(topic)
@@ -161,8 +165,11 @@ class Codec:
             whole = decode(state)
             if whole.private is None:
                 return whole
-            cls, body = self.registry.upcast(topic, whole.private.body)
-            private = msgspec.structs.replace(whole.private, body=msgspec.convert(body, cls))
+            try:
+                cls, body = self.registry.upcast(topic, whole.private.body)
+                private = msgspec.structs.replace(whole.private, body=msgspec.convert(body, cls))
+            except (LookupError, TypeError, ValueError) as error:
+                raise msgspec.ValidationError(f"it cannot be brought to a newer schema: {error!r}") from error
             return msgspec.structs.replace(whole, private=private)
 
         return decode_and_upcast

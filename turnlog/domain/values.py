@@ -175,22 +175,22 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     next_cursor: str | None = None
 
 
-class RecordedEvent(_Value, frozen=True, kw_only=True):
-    """One event as it stands in the log. ``position`` is 0 where only the stream was asked."""
+class RecordedEvent(_Value, frozen=True):
+    """One event as it stands in the log; ``turn`` is (i, n) where it is the i-th of n events of one append."""
 
     tenant: str
     session_id: str
     version: int
-    position: int = 0
+    position: int
     topic: str
     event: Event | Erased
     event_id: str
     recorded_at: datetime
     occurred_at: datetime
-    turn: tuple[int, int] = (1, 1)
-    actor: str | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
+    turn: tuple[int, int]
+    actor: str | None
+    correlation_id: str | None
+    causation_id: str | None
     hash: str
 
     @property

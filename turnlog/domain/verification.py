@@ -1,7 +1,7 @@
 """Checks one stream of the log, event by event, without trusting anything but its bytes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from turnlog.domain.chain import commitment, event_hash, genesis
 from turnlog.domain.envelope import FORMAT, header_of, private_of, split
@@ -10,6 +10,7 @@ from turnlog.domain.values import Failure
 
 DELETED = "SessionDeleted."
 STARTED = "SessionStarted."
+_UTC = timedelta(0)
 
 Decode = Callable[[str, bytes], object]
 
@@ -73,6 +74,9 @@ class StreamCheck:
             return
         if event_hash(cut) != stored_hash:
             yield "the header does not match its hash"
+        if any(time.utcoffset() != _UTC for time in (header.recorded_at, header.occurred_at) if time is not None):
+            yield "a time is not in UTC"
+            return
         if header.format != FORMAT:
             yield f"format {header.format} is not known: a newer turnlog wrote it"
         if (header.version, header.topic) != (version, topic):

@@ -49,8 +49,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except InvalidInput as error:
             say(f"error: {error}")
             code = USAGE
-        except (TurnlogError, OSError) as error:
+        except TurnlogError as error:
             say(f"error: {error}")
+            code = BAD
+        except OSError as error:
+            say(f"error: {error}")
+            _give_up_stdout()
             code = BAD
         else:
             return
@@ -80,6 +84,13 @@ def _require_there(url: str) -> None:
         path = sqlite_path(url)
         if not Path(path).exists():
             raise typer.BadParameter(f"there is no store {path!r} (`turnlog import` makes one)")
+
+
+def _give_up_stdout() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
 
 
 def _forget_stdout() -> None:

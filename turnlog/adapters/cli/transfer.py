@@ -4,7 +4,7 @@ import gzip
 import os
 import sys
 from collections.abc import Generator, Iterable
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -173,8 +173,22 @@ def export(
     say(f"exported {report.events:,} events of {report.sessions:,} sessions and {report.keys:,} keys{where}")
 
 
-def _destination(file: str) -> AbstractContextManager[BinaryIO]:
-    return nullcontext(sys.stdout.buffer) if file == STANDARD_INPUT else _whole_file(Path(file))
+@contextmanager
+def _destination(file: str) -> Generator[BinaryIO, None, None]:
+    """Open where an export goes to."""
+    path = Path(file)
+    if file == STANDARD_INPUT:
+        yield sys.stdout.buffer
+    elif path.exists() and not path.is_file():  # a pipe or a device is written to, not replaced
+        with path.open("wb") as out:
+            yield out
+    else:
+        with _whole_file(path) as out:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as packed:
+                    yield cast("BinaryIO", packed)
+            else:
+                yield out
 
 
 @contextmanager
@@ -183,11 +197,7 @@ def _whole_file(path: Path) -> Generator[BinaryIO, None, None]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with unfinished.open("wb") as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                    yield cast("BinaryIO", packed)
-            else:
-                yield file
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
