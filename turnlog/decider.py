@@ -218,6 +218,7 @@ class Decider:
                 return Plan(Batch(stream, ()), loaded, (), (done,))
         now = self.now(state)
         decided: list[tuple[Event, Said]] = []
+        pending: list[Occurrence] = []
         keys: list[KeyRow] = []
         earlier: list[int] = []
         for one in said:
@@ -230,11 +231,11 @@ class Decider:
                     continue
             found = NOTHING
             if type(one.command) in LOOKING_UP:
-                pending = self._pending(loaded.state.version, decided, now)
                 found = self.look_up(reader, stream, loaded.state.version, one.command, pending)
             for event in decide(state, one.command, found):
                 state = evolve(state, event, now)
                 decided.append((event, one))
+                pending.append(Occurrence(state.version, event, now, one.occurred_at or now))
             keys += [KeyRow(kind, key, state.version, print_) for kind, key, print_ in one.keys]
         if turn_key is not None:
             keys.append(KeyRow("command", turn_key[0], state.version, turn_key[1]))
@@ -350,11 +351,6 @@ class Decider:
         """Yield events of these topics newest first: those ``pending``, then those stored up to ``version``."""
         pages = pages_back(reader, stream, upto=version, first_page=first_page)
         return occurrences_back(self.codec, stream, pages, topics, pending)
-
-    def _pending(self, version: int, written: Sequence[tuple[Event, Said]], now: datetime) -> list[Occurrence]:
-        return [
-            Occurrence(version + i, event, now, one.occurred_at or now) for i, (event, one) in enumerate(written, 1)
-        ]
 
     def _earlier(self, reader: Reader, stream: str, keys: Sequence[tuple[str, str, bytes]]) -> int | None:
         """Return the version under which one of these keys was used, if it was for the same command."""

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from turnlog.domain.envelope import header_of
-from turnlog.domain.errors import InvalidInput, StoreError
+from turnlog.domain.errors import InvalidInput, SessionNotFound, StoreError
 from turnlog.domain.events import MessageAdded
 from turnlog.domain.mapper import Codec, text_hash
 from turnlog.domain.recorder import KeyRow, Recorder
@@ -41,7 +41,11 @@ class Prover:
                 yield Head(session_id=self._session_id(stream), version=version, hash=text_hash(header_of(state).hash))
 
     def verify(self, session_id: str | None, heads: Heads | None, others: Iterable[str]) -> VerificationReport:
-        """Check one session, or all of them, against ``heads``; ``others`` are failures found elsewhere."""
+        """Check one session, or all of them, against ``heads``; ``others`` are failures found elsewhere.
+
+        Raises:
+            SessionNotFound: there is no such session.
+        """
         kept = {} if heads is None else {head.session_id: head for head in read_heads(heads)}
         failures = [Failure(session_id=None, version=None, reason=reason) for reason in others]
         sessions = events = 0
@@ -56,6 +60,8 @@ class Prover:
             failures.append(Failure(session_id=None, version=None, reason=str(error)))
         if session_id is None:
             failures += [_missing(head) for head in kept.values()]
+        elif not (sessions or failures):
+            raise SessionNotFound(session_id)
         return VerificationReport(ok=not failures, sessions=sessions, events=events, failures=tuple(failures))
 
     def _check(self, stream: str, head: Head | None) -> StreamCheck:

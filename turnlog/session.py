@@ -196,7 +196,7 @@ class Session:
         )
         made = "message_id" if message_id is None else None
         receipt = self._writer.say(command, options, message_id=message_id, made=made)
-        return replace(receipt, message_id=command.message_id)
+        return replace(receipt, message_id=receipt.message_id or command.message_id)
 
     def add_messages(
         self, messages: Sequence[Mapping[str, Json] | Message], **options: Unpack[WriteOptions]
@@ -294,7 +294,8 @@ class Session:
         keep = inputs.number("keep_last", keep_last, least=0)
         command = c.CompactHistory(self._writer.decider.new_id(), content, keep)
         receipt = self._writer.say(command, options, made="message_id")
-        return replace(receipt, message_id=command.message_id) if receipt.event_ids else receipt
+        nothing = receipt.version is not None and not receipt.event_ids
+        return receipt if nothing else replace(receipt, message_id=receipt.message_id or command.message_id)
 
     # --- data ---------------------------------------------------------------------------------------------------------
 
@@ -368,7 +369,8 @@ class Session:
         made = call_id is None
         id_ = self._writer.decider.new_id() if call_id is None else _id("call_id", call_id)
         command = c.CallTool(id_, inputs.text("name", name), inputs.json_value("arguments", arguments))
-        return replace(self._writer.say(command, options, made="call_id" if made else None), call_id=id_)
+        receipt = self._writer.say(command, options, made="call_id" if made else None)
+        return replace(receipt, call_id=receipt.call_id or id_)
 
     def return_tool(
         self,
@@ -401,7 +403,7 @@ class Session:
         id_ = self._writer.decider.new_id() if run_id is None else _id("run_id", run_id)
         command = c.StartRun(id_, inputs.json_object("details", details))
         receipt = self._writer.say(command, options, made="run_id" if run_id is None else None)
-        return replace(receipt, run_id=id_)
+        return replace(receipt, run_id=receipt.run_id or id_)
 
     def finish_run(
         self,
@@ -581,7 +583,7 @@ class Session:
             upto = self._version(at, self._newest().state.version)
             return pages_back(recorder, stream, upto=upto, first_page=first_page), ()
         if writer.turn is not None:
-            return pages_back(recorder, stream, upto=self.version, first_page=first_page), writer.pending
+            return pages_back(recorder, stream, upto=self.version, first_page=first_page), deepcopy(writer.pending)
         return living(self.id, pages_back(recorder, stream, first_page=first_page)), ()
 
     def _require_model(self) -> "DataModel":

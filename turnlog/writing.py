@@ -11,7 +11,14 @@ from msgspec.structs import replace
 from turnlog import inputs
 from turnlog.decider import Decider, Loaded, Said
 from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, fingerprint
-from turnlog.domain.errors import IdempotencyConflict, InvalidInput, RuleViolation, SessionNotFound
+from turnlog.domain.errors import (
+    CorruptLog,
+    IdempotencyConflict,
+    InvalidInput,
+    RuleViolation,
+    SessionNotFound,
+    TurnlogError,
+)
 from turnlog.domain.events import Event
 from turnlog.domain.session import decide, evolve
 from turnlog.domain.values import Receipt, SessionState
@@ -122,7 +129,10 @@ class SessionWriter:
 
     def open_turn(self, options: Mapping[str, Any]) -> "Turn":
         """Return a new turn, or one that joins the turn this thread has open."""
-        return Turn(self, inputs.options(options), self.turn)
+        checked = inputs.options(options)
+        if self.turn is not None and "command_id" in checked:
+            raise InvalidInput("command_id", "a turn inside a turn joins it; give it to the outer one")
+        return Turn(self, checked, self.turn)
 
 
 class Draft:
@@ -132,7 +142,9 @@ class Draft:
         self._writer = writer
         self._command_id = command_id
         self._base = writer.loaded
+        self._told: list[Command] = []
         self._said: list[Said] = []
+        self._keys: dict[tuple[str, str], bytes] = {}
         self._decided: list[tuple[Event, Said]] = []
         self._done_before = command_id is not None and self._find_done(command_id)
         self.pending: list[Occurrence] = []
@@ -141,55 +153,58 @@ class Draft:
 
     def say(self, said: Said) -> Receipt:
         """Add a command; it is decided now, and again should somebody else write before the end."""
-        if self._done_before:
-            self._said.append(said)
+        self._told.append(said.bare)
+        if self._done_before or self._is_said(said):
             return Receipt(session_id=self.state.id)
-        repeated = self._repeated(said)
-        if repeated is not None:
-            return repeated
-        try:
-            self._decide(said)
-        except (RuleViolation, InvalidInput, SessionNotFound):
-            if not self._renew():
-                raise
-            self._decide(said)
+        earlier = self._earlier(said)
+        if earlier is None:
+            try:
+                self._decide(said)
+            except (RuleViolation, InvalidInput, SessionNotFound, CorruptLog):
+                if not self._renew():
+                    raise
+                self._decide(said)
         self._said.append(said)
-        return Receipt(session_id=self.state.id)
+        return earlier or Receipt(session_id=self.state.id)
 
     def commit(self) -> None:
         """Write all of it as one append."""
         key = None
         if self._command_id is not None:
-            key = (self._command_id, fingerprint(tuple(said.bare for said in self._said)))
+            key = (self._command_id, fingerprint(tuple(self._told)))
         plain = key is None and self._base is self._writer.loaded and all(_plain(said) for said in self._said)
         self.receipt = self._writer.write(self._said, self._decided if plain else (), key)
 
-    def mark(self) -> tuple[int, int, SessionState]:
+    def mark(self) -> tuple[int, int]:
         """Return where the draft stands, for ``back_to``."""
-        return len(self._said), len(self.pending), self.state
+        return len(self._told), len(self._said)
 
-    def back_to(self, mark: tuple[int, int, SessionState]) -> None:
-        """Drop what was said after ``mark``."""
-        del self._said[mark[0] :], self._decided[mark[1] :], self.pending[mark[1] :]
-        self.state = mark[2]
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Drop what was said after ``mark``; the rest is decided again, it may stand on a newer state by now."""
+        del self._told[mark[0] :], self._said[mark[1] :]
+        self._decide_all()
 
     def _find_done(self, command_id: str) -> bool:
         """Tell whether the turn's ``command_id`` was used before: then nothing is decided, only compared at the end."""
         decider = self._writer.decider
         return bool(decider.recorder.select_keys(decider.stream(self._base.state.id), (("command", command_id),)))
 
-    def _repeated(self, said: Said) -> Receipt | None:
+    def _is_said(self, said: Said) -> bool:
+        """Tell whether this was said in this turn already, under the same id."""
         for key in said.keys:
             for used in (used for other in self._said for used in other.keys if used[:2] == key[:2]):
                 if used != key:
                     raise IdempotencyConflict(f"{key[0]}_id {key[1]!r} was already used in this turn")
-                return Receipt(session_id=self.state.id)
+                return True
+        return False
+
+    def _earlier(self, said: Said) -> Receipt | None:
         return self._writer.decider.earlier_receipt(self.state.id, said.keys) if said.keys else None
 
     def _decide(self, said: Said) -> None:
         decider = self._writer.decider
         found = NOTHING
-        if type(said.command) in LOOKING_UP:
+        if type(said.command) in LOOKING_UP and not self.state.deleted:
             stream, version = decider.stream(self.state.id), self._base.state.version
             found = decider.look_up(decider.recorder, stream, version, said.command, self.pending)
         now = decider.now(self.state)
@@ -204,11 +219,21 @@ class Draft:
         newest = writer.decider.load(self.state.id, self._base)
         if newest.state.version == self._base.state.version:
             return False
-        writer.loaded = self._base = newest
-        self.state, self.pending, self._decided = newest.state, [], []
-        for said in self._said:
-            self._decide(said)
+        base, self._base = self._base, newest
+        try:
+            self._decide_all()
+        except TurnlogError:
+            self._base = base
+            self._decide_all()
+            raise
+        writer.loaded = newest
         return True
+
+    def _decide_all(self) -> None:
+        self.state, self.pending, self._decided = self._base.state, [], []
+        for said in self._said:
+            if self._earlier(said) is None:
+                self._decide(said)
 
 
 class Turn:

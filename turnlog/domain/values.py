@@ -284,7 +284,10 @@ class ViewStatus(_Value, frozen=True, kw_only=True):
 
 
 class Stats(_Value, frozen=True, kw_only=True):
-    """Counts of one store, for this tenant; ``size_bytes`` is the whole storage, ``None`` where it cannot be told."""
+    """Counts of one tenant's sessions, those that were deleted left out.
+
+    ``position`` and ``size_bytes`` are of the whole storage; the size is ``None`` where it cannot be told.
+    """
 
     sessions: int
     events: int
