@@ -165,6 +165,7 @@ class Draft:
                     raise
                 self._decide(said)
         self._said.append(said)
+        self._keys.update(_keys(said))
         return earlier or Receipt(session_id=self.state.id)
 
     def commit(self) -> None:
@@ -182,6 +183,7 @@ class Draft:
     def back_to(self, mark: tuple[int, int]) -> None:
         """Drop what was said after ``mark``; the rest is decided again, it may stand on a newer state by now."""
         del self._told[mark[0] :], self._said[mark[1] :]
+        self._keys = {key: print_ for said in self._said for key, print_ in _keys(said)}
         self._decide_all()
 
     def _find_done(self, command_id: str) -> bool:
@@ -191,10 +193,11 @@ class Draft:
 
     def _is_said(self, said: Said) -> bool:
         """Tell whether this was said in this turn already, under the same id."""
-        for key in said.keys:
-            for used in (used for other in self._said for used in other.keys if used[:2] == key[:2]):
-                if used != key:
-                    raise IdempotencyConflict(f"{key[0]}_id {key[1]!r} was already used in this turn")
+        for kind, key, print_ in said.keys:
+            used = self._keys.get((kind, key))
+            if used is not None and used != print_:
+                raise IdempotencyConflict(f"{kind}_id {key!r} was already used in this turn")
+            if used is not None:
                 return True
         return False
 
@@ -289,6 +292,10 @@ class Turn:
         }
         said = replace(said, **missing) if missing else said
         return self.draft.say(said) if self._outer is None else self._outer.say(said)
+
+
+def _keys(said: Said) -> list[tuple[tuple[str, str], bytes]]:
+    return [((kind, key), print_) for kind, key, print_ in said.keys]
 
 
 def _plain(said: Said) -> bool:

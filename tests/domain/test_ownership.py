@@ -124,3 +124,8 @@ def test_events_whose_content_is_gone_keep_their_place_and_time() -> None:
     """Erased events count as versions and tell nothing else."""
     after = state_of(e.Erased("SessionStarted.v1"), e.Erased("MessageAdded.v1"), e.Erased("DataCollected.v1"))
     assert after == SessionState(id="s-1", tenant="default", updated_at=at(3), version=3)
+
+
+def test_no_erased_event_undoes_a_deletion() -> None:
+    """A tombstone is final, whatever a damaged log may hold after it."""
+    assert state_of(e.Erased("SessionStarted.v1"), e.Erased("SessionDeleted.v1"), e.Erased("MessageAdded.v1")).deleted

@@ -1,12 +1,13 @@
 """Checking views against an independent fold: every planted change is found, and named."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from tests.projections.log import STARTED, Log, Words, said
-from turnlog.projections.view_store import ViewStore
+from turnlog.domain.mapper import LogRow
 
 
 @pytest.fixture
@@ -82,24 +83,35 @@ def test_what_the_view_has_not_applied_is_no_difference(checked: Log) -> None:
         assert checked.engine.check(status.name) == []
 
 
-def test_an_erasure_during_the_check_is_no_difference(file_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A session erased after it was folded, before rows are compared, is looked at again."""
+@pytest.mark.parametrize("moment", ["before the rows are looked at", "while they are"])
+@pytest.mark.parametrize("name", ["session_index", "message_index", "words"])
+def test_an_erasure_during_the_check_is_no_difference(
+    file_log: Log, monkeypatch: pytest.MonkeyPatch, name: str, moment: str
+) -> None:
+    """A session that was folded, and erased before its row was compared, is no difference."""
     file_log.with_views().append("a", STARTED, said("one"))
+    file_log.engine.add(Words())
     file_log.append("b", STARTED)
     assert file_log.engine.catch_up()
-    views = file_log.views
-    looked: list[int] = []
+    looks: list[int] = []
 
-    def erase_first(connection: Any, built: ViewStore, name: str) -> Any:
-        if not looked:
-            file_log.delete("a")  # `connection` sees the moment before
-        looked.append(1)
-        return differences(connection, built, name)
+    def read() -> AbstractContextManager[Any]:
+        looks.append(0)
+        if len(looks) == 2 and moment == "before the rows are looked at":
+            file_log.delete("a")
+        return views_read()
 
-    differences = views.differences
-    monkeypatch.setattr(views, "differences", erase_first)
-    assert file_log.engine.check("session_index") == []
-    assert file_log.engine.check("message_index") == []
+    def select_log(**options: Any) -> list[LogRow]:
+        if options["limit"] == 1 and len(looks) == 2 and moment == "while they are":
+            looks.append(0)
+            file_log.delete("a")
+        return recorder_select_log(**options)
+
+    views_read, recorder_select_log = file_log.views.read, file_log.recorder.select_log
+    monkeypatch.setattr(file_log.views, "read", read)
+    monkeypatch.setattr(file_log.recorder, "select_log", select_log)
+    assert file_log.engine.check(name) == []
+    assert file_log.recorder.position() == 4
 
 
 def test_another_log_is_found(file_log: Log) -> None:

@@ -61,6 +61,7 @@ def test_a_page_applied_again_changes_nothing(log: Log) -> None:
     log.query("UPDATE turnlog_views SET position = 2")
     assert log.engine.catch_up()
     assert (log.row("s"), log.messages("s")) == before
+    assert {status.parked for status in log.engine.status()} == {0}
     assert log.engine.check("session_index") + log.engine.check("message_index") == []
 
 

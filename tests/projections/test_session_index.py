@@ -227,6 +227,26 @@ def test_every_list_is_the_scan_of_one_index(five: Log, query: Callable[[Log], o
     assert index in about[0].split("INDEX ")[1].split(" ")[0], plans
 
 
+def test_catching_up_scans_no_table(five: Log) -> None:
+    """However many sessions there are, a page costs what it holds."""
+    statements: list[str] = []
+    replaced = e.HistoryReplaced(messages=(e.ReplacementMessage(message_id="8", role="user", content=""),))
+    edit, remove = e.MessageEdited(message_id="3", content=""), e.MessageRemoved(message_id="3")
+    compacted = e.HistoryCompacted(message_id="9", summary="", kept=1)
+    five.append("s-1", edit, remove, compacted, replaced, e.HistoryCleared(), e.OwnerAssigned(user_id="bob"))
+    five.delete("s-3")
+    with five.database.write() as connection:
+        connection.set_trace_callback(statements.append)
+    assert five.engine.catch_up()
+    with five.database.write() as connection:
+        connection.set_trace_callback(None)
+        about = [text for text in statements if "_index" in text or "_owners" in text]
+        steps = [str(step[3]) for text in about for step in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+    assert len(about) > 8
+    assert any("SEARCH turnlog_message_index" in step for step in steps)
+    assert [step for step in steps if step.startswith("SCAN turnlog")] == []
+
+
 def test_tables_and_columns_under_other_names(tmp_path: Any) -> None:
     """Chosen names, reserved words too, are used everywhere; the queries give the same."""
     columns = {"user_id": "order", "tenant": "group", "session_id": "where", "position": "select"}
