@@ -206,3 +206,52 @@ def test_a_codec_is_its_registry() -> None:
     """Two codecs of one registry know the same topics."""
     assert Codec().topics == CODEC.topics
     assert set(Codec().topics.values()) == set(e.TOPICS)
+
+
+def messages(n: int) -> list[StreamRow]:
+    """Return the rows of n messages, versions 2 and up."""
+    added = [e.MessageAdded(message_id=f"m{i}", role="user", content={"a": i, "b": i}) for i in range(n)]
+    return seal_stream([e.SessionStarted(), *added])[1:]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_a_run_is_read_as_its_rows_are(n: int) -> None:
+    """Many events of one topic, decoded in one call, are what each of them is by itself."""
+    rows = messages(n)
+    read = [(one.private.body, one.header.recorded_at) for one in CODEC.run(STREAM, rows)]
+    assert read == list(CODEC.facts(STREAM, rows, 1))
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_in_a_run_is_said_with_its_place(damage: Callable[[bytes], bytes]) -> None:
+    """One damaged row among many is named, although they were decoded together."""
+    rows = messages(5)
+    bad = damage(rows[2][3].replace(b'{"a":1,"b":1}', b'"hello"'))
+    rows[2] = (*rows[2][:3], bad if bad != rows[2][3] else b"")
+    with pytest.raises(CorruptLog, match=f"'{STREAM}', version 4"):
+        CODEC.run(STREAM, rows)
+
+
+def test_an_erased_row_in_a_run_is_said_with_its_place() -> None:
+    """Content that is gone where others still have theirs is damage."""
+    rows = messages(5)
+    rows[3] = (*rows[3][:3], erase(rows[3][3]))
+    with pytest.raises(CorruptLog, match=f"'{STREAM}', version 5: the content is gone"):
+        CODEC.run(STREAM, rows)
+
+
+def test_damaged_rows_of_a_run_cannot_make_up_for_each_other() -> None:
+    """Two events in one row and one event over two rows are damage, although their number is right in the end."""
+    rows = messages(3)
+    first, second, third = (row[3] for row in rows)
+    head, comma, tail = third.partition(b',"b":')
+    states = [first + b"," + second, head, comma[1:] + tail]
+    with pytest.raises(CorruptLog, match="version 2"):
+        CODEC.run(STREAM, [(*row[:3], state) for row, state in zip(rows, states, strict=True)])
+
+
+def test_an_unknown_topic_in_a_run_is_said_with_its_place() -> None:
+    """Decoding many together refuses what decoding one refuses."""
+    rows = [(position, version, "MessageAdded.v9", state) for position, version, _, state in messages(2)]
+    with pytest.raises(UnknownEvent, match=f"'{STREAM}', version 2: .*'MessageAdded.v9'"):
+        CODEC.run(STREAM, rows)

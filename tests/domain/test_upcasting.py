@@ -101,6 +101,13 @@ def test_an_old_event_reads_as_the_new_class() -> None:
     assert mapper.to_domain_event(StoredEvent(STREAM, 2, V1, row[3])).event == expected
 
 
+def test_old_events_read_together_are_carried_forward_as_well() -> None:
+    """A run of old events, decoded in one call, is what each of them is by itself."""
+    rows = seal_stream([STARTED, OLD, OLD])[1:]
+    codec = Codec(THIRD)
+    assert [one.private.body for one in codec.run(STREAM, rows)] == [codec.event(V1, row[3]) for row in rows]
+
+
 def test_the_stored_sample_reads_as_the_new_class() -> None:
     """What is on disk since the first release goes the whole way."""
     read: Any = Codec(THIRD).event(V1, SAMPLE.read_bytes())

@@ -127,6 +127,13 @@ class Log:
         return rows
 
 
+def filled(log: Log, sessions: int = 20) -> Log:
+    """Append sessions of three events each."""
+    for n in range(sessions):
+        log.append(f"s-{n}", STARTED, said("one"), said("two"))
+    return log
+
+
 class Words:
     """An application's read model: how often each word was said, and in which session last."""
 

@@ -27,7 +27,7 @@ from turnlog.adapters.sqlite_recorders import (
 from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import CorruptLog, StoreError
-from turnlog.domain.mapper import StreamRow
+from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
 
 SCHEMA_VERSION = 1
@@ -168,6 +168,25 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         """Return events of one stream, see ``Reader``."""
         return self._select_stream(stream, after, upto, desc=desc, limit=limit)
 
+    def stream_rows(
+        self,
+        connection: sqlite3.Connection,
+        originator_id: str,
+        after: int,
+        upto: int | None,
+        *,
+        desc: bool,
+        limit: int | None,
+    ) -> list[StreamRow]:
+        """Return a stream's rows, read on ``connection``."""
+        return _typed(super().stream_rows(connection, originator_id, after, upto, desc=desc, limit=limit))
+
+    def select_log(
+        self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
+    ) -> list[LogRow]:
+        """Return events in position order, see ``Recorder``."""
+        return _typed(super().select_log(after=after, upto=upto, limit=limit, topics=topics, prefix=prefix))
+
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""
         with self.database.read() as connection:
@@ -272,6 +291,14 @@ class _Inside:
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         return self._recorder.snapshot_row(self._connection, stream)
+
+
+def _typed(rows: list[Any]) -> list[Any]:
+    """Return the rows; one with a value of another type, which only a damaged file gives, as one that is no event."""
+    for i in [i for i, row in enumerate(rows) if type(row[-1]) is not bytes or type(row[-2]) is not str]:
+        position, *stream, version, topic, _ = rows[i]
+        rows[i] = (position, *stream, version, topic if isinstance(topic, str) else "", b"")
+    return rows
 
 
 def _key_row(stream: str, row: tuple[str, str, int, bytes, bytes]) -> KeyRow:

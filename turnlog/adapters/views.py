@@ -9,9 +9,7 @@ import re
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from glob import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 from uuid import uuid4
 
@@ -221,6 +219,8 @@ class SQLiteViews:
         with ExitStack() as stack:
             place = self._database
             if self.read_only:
+                from tempfile import TemporaryDirectory  # with shutil: 3 ms, for a check only
+
                 directory = stack.enter_context(TemporaryDirectory(prefix="turnlog-"))
                 place = Database(f"{directory}/views")
             name = f"rebuild-{view.name}" if keep else f"check-{view.name}-{uuid4().hex}"
@@ -305,4 +305,6 @@ def _discard(place: Database, name: str) -> None:
 def _beside(path: str, pattern: str) -> list[str]:
     """Return how the names of files go on that begin with ``path``."""
     start = Path(path)
+    from glob import escape  # with fnmatch: for builds only
+
     return [file.name[len(start.name) :] for file in start.parent.glob(escape(start.name) + pattern)]

@@ -83,12 +83,12 @@ class Codec:
             UnknownEvent, CorruptLog: with the place.
         """
         topic = rows[0][2]
-        decode = self._runs.get(topic) or self._run_decoder(topic)
         try:
+            decode = self._runs.get(topic) or self._run_decoder(topic)
             briefs = decode(b"[%b]" % b",".join([row[3] for row in rows]))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, UnknownEvent):
             briefs = []
-        if len(briefs) == len(rows):
+        if len(briefs) == len(rows) and all(row[3].startswith(b'{"header":{') for row in rows):
             return briefs
         found = [(row, *self.occurrence(stream, row)) for row in rows]  # says which one cannot be read
         damaged = next((row for row, event, _, _ in found if isinstance(event, Erased)), rows[0])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from turnlog.domain.chain import commitment, event_hash, genesis
-from turnlog.domain.envelope import FORMAT, header_of, private_of, split
+from turnlog.domain.envelope import FORMAT, Header, header_of, private_of, split
 from turnlog.domain.errors import CorruptLog, UnknownEvent
 from turnlog.domain.values import Failure
 
@@ -74,13 +74,16 @@ class StreamCheck:
             return
         if event_hash(cut) != stored_hash:
             yield "the header does not match its hash"
-        if any(time.utcoffset() != _UTC for time in (header.recorded_at, header.occurred_at) if time is not None):
-            yield "a time is not in UTC"
-            return
-        if header.format != FORMAT:
-            yield f"format {header.format} is not known: a newer turnlog wrote it"
-        if (header.version, header.topic) != (version, topic):
-            yield f"the row says version {version} and {topic}, the header {header.version} and {header.topic}"
+        yield from _header_reasons(header, version, topic)
+        yield from self._place_reasons(header, position, version, topic)
+        yield from self._turn_reasons(header.turn)
+        yield from self._private_reasons(private, header.commitment, header.previous, version, topic, state, decode)
+        self.version, self.hash, self._last_topic, self._turn = version, stored_hash, topic, header.turn
+        self._position, self._recorded_at = position, header.recorded_at
+        if version == self.watch:
+            self.watched = stored_hash
+
+    def _place_reasons(self, header: Header, position: int, version: int, topic: str) -> Iterator[str]:
         if version == 1 and not topic.startswith(STARTED):
             yield f"the first event is {topic}, not SessionStarted"
         if version > 1 and header.previous != self.hash:
@@ -91,12 +94,6 @@ class StreamCheck:
             yield f"position {position} does not rise with the version"
         if self._recorded_at is not None and header.recorded_at < self._recorded_at:
             yield "recorded_at goes back"
-        yield from self._turn_reasons(header.turn)
-        yield from self._private_reasons(private, header.commitment, header.previous, version, topic, state, decode)
-        self.version, self.hash, self._last_topic, self._turn = version, stored_hash, topic, header.turn
-        self._position, self._recorded_at = position, header.recorded_at
-        if version == self.watch:
-            self.watched = stored_hash
 
     def _turn_reasons(self, turn: tuple[int, int]) -> Iterator[str]:
         done = self._turn[0] == self._turn[1]
@@ -131,3 +128,12 @@ class StreamCheck:
             decode(topic, state)
         except (UnknownEvent, CorruptLog) as error:
             yield f"the content cannot be read: {error}"
+
+
+def _header_reasons(header: Header, version: int, topic: str) -> Iterator[str]:
+    if any(time.utcoffset() != _UTC for time in (header.recorded_at, header.occurred_at) if time is not None):
+        yield "a time is not in UTC"
+    if header.format != FORMAT:
+        yield f"format {header.format} is not known: a newer turnlog wrote it"
+    if (header.version, header.topic) != (version, topic):
+        yield f"the row says version {version} and {topic}, the header {header.version} and {header.topic}"
