@@ -7,8 +7,8 @@ from typing import cast
 from turnlog import inputs
 from turnlog.decider import Decider
 from turnlog.domain.envelope import header_of
-from turnlog.domain.errors import InvalidInput
-from turnlog.domain.events import Json
+from turnlog.domain.errors import CorruptLog, InvalidInput, SessionGone
+from turnlog.domain.events import Erased, Json
 from turnlog.domain.session import evolve, initial, same_json
 from turnlog.domain.values import Change, Diff, RecordedEvent, SessionState, Step
 
@@ -45,15 +45,30 @@ def _version_at_time(decider: Decider, session_id: str, time: datetime, newest: 
 
 
 def events(decider: Decider, session_id: str, after: int, upto: int) -> Iterator[RecordedEvent]:
-    """Yield a session's events with ``after < version <= upto``, oldest first."""
+    """Yield a session's events with ``after < version <= upto``, oldest first.
+
+    Raises:
+        SessionGone: it was deleted meanwhile.
+        CorruptLog: an event cannot be read.
+    """
     stream = decider.stream(session_id)
     while after < upto:
         rows = decider.recorder.select_stream(stream, after=after, upto=upto, limit=PAGE)
         if not rows:
             return
         for position, version, topic, state in rows:
-            yield decider.codec.recorded((position, stream, version, topic, state))
+            recorded = decider.codec.recorded((position, stream, version, topic, state))
+            if isinstance(recorded.event, Erased):
+                raise _missing(decider, session_id, version)
+            yield recorded
         after = rows[-1][1]
+
+
+def _missing(decider: Decider, session_id: str, version: int) -> SessionGone | CorruptLog:
+    """Return what it means that an event's content is missing: that of a deleted session is destroyed."""
+    if decider.load(session_id).state.deleted:
+        return SessionGone(f"session {session_id!r} was deleted")
+    return CorruptLog(f"session {decider.stream(session_id)!r}, version {version}: the content is gone")
 
 
 def replay(decider: Decider, session_id: str, upto: int) -> Iterator[Step]:

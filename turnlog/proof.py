@@ -92,9 +92,11 @@ class Prover:
     def _leads_to_its_message(self, stream: str, row: KeyRow) -> bool:
         if row.kind != "message":
             return True
-        ((_, _, topic, state),) = self._recorder.select_stream(stream, after=row.version - 1, upto=row.version)
-        event = self._codec.event(topic, state)
-        return isinstance(event, MessageAdded) and event.message_id == row.key
+        events = (
+            self._codec.event(topic, state)
+            for _, _, topic, state in self._recorder.select_stream(stream, after=row.version - 1, upto=row.version)
+        )  # none, where the index of the file is damaged
+        return any(isinstance(event, MessageAdded) and event.message_id == row.key for event in events)
 
     def _session_id(self, stream: str) -> str:
         return stream[len(self._prefix) :]

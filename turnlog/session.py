@@ -6,14 +6,14 @@ In order: what a session is, messages, data, progress, life, the past. How it wr
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Unpack
 
 from msgspec.structs import replace
 
 from turnlog import inputs, past
 from turnlog.decider import Loaded
 from turnlog.domain import commands as c
-from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound
+from turnlog.domain.errors import CorruptLog, InvalidInput, SessionGone, SessionNotFound
 from turnlog.domain.events import Json, MessageRemoved, ReplacementMessage
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.values import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from turnlog.structures import DataModel
 
+T = TypeVar("T")
 Moment: TypeAlias = int | datetime
 """A version, or an aware time."""
 _WHOLE = 2_000
@@ -567,13 +568,22 @@ class Session:
         """Iterate the visible messages, newest first."""
         pages, pending = self._pages(at, first_page)
         decider = self._writer.decider
-        return messages_back(decider.codec, decider.stream(self.id), pages, pending)
+        return self._unless_gone(messages_back(decider.codec, decider.stream(self.id), pages, pending))
 
     def _forth(self, topics: frozenset[str], at: Moment | None) -> list[Occurrence]:
         """Return the events of these topics, oldest first."""
         pages, pending = self._pages(at, _WHOLE)
         decider = self._writer.decider
-        return list(occurrences_back(decider.codec, decider.stream(self.id), pages, topics, pending))[::-1]
+        found = occurrences_back(decider.codec, decider.stream(self.id), pages, topics, pending)
+        return list(self._unless_gone(found))[::-1]
+
+    def _unless_gone(self, found: Iterator[T]) -> Iterator[T]:
+        """Yield what is found; where content is missing because the session was deleted meanwhile, say that instead."""
+        try:
+            yield from found
+        except CorruptLog:
+            self._newest()
+            raise
 
     def _pages(self, at: Moment | None, first_page: int) -> tuple[Iterator[list[StreamRow]], Sequence[Occurrence]]:
         """Return the stream's rows newest first, in pages, and what the open turn adds to them."""

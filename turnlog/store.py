@@ -407,8 +407,10 @@ class ConversationStore:
         ``vacuum=False`` does not rewrite the database file: quicker, but its pages keep copies that SQLite made when
         it moved rows. Backups are out of reach and yours to deal with.
         """
-        pending = [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
-        pending += self._recorder.scrub(vacuum=inputs.flag("vacuum", vacuum))
+        inputs.flag("vacuum", vacuum)
+        pending = self._unread()
+        pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
+        pending += self._recorder.scrub(vacuum=vacuum)
         return Erasure(complete=not pending, pending=tuple(pending))
 
     def _sessions_of(self, user_id: str) -> list[Loaded]:
@@ -422,14 +424,17 @@ class ConversationStore:
         """Name what may still hold bytes of something just erased."""
         pending = self._recorder.lingering()
         pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
-        self._engine.catch_up(wait=False)
-        position = self._recorder.position()
-        pending += [
+        return (*pending, *self._unread())
+
+    def _unread(self) -> list[str]:
+        """Bring the views along, and name those that have not come to the newest erasure in the log."""
+        self._catch_up_quietly()
+        deleted = topics_of((e.SessionDeleted,), self._codec.registry)
+        return [
             f"view {view.name}, which has not read that far"
             for view in self._engine.status()
-            if view.position < position
+            if self._recorder.select_log(after=view.position, limit=1, topics=deleted)
         ]
-        return tuple(pending)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """An erased session is gone: for every call, in every handle, in every view, for ever. Forks go their own ways."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 import turnlog
 from tests.erasure.planting import ForgettingNotes, Notes, Words, converse, refusals, remains
-from turnlog import ConversationStore, SessionGone
+from turnlog import ConversationStore, Session, SessionGone
 from turnlog.domain.events import Erased
 
 Reopen = Callable[[], ConversationStore]
@@ -29,8 +31,29 @@ def test_every_call_is_refused_in_every_handle(store: ConversationStore, reopen:
     mine.delete(command_id="c")
     for handle in (mine, other, elsewhere, mine):
         require_gone(refusals(handle))
-    with pytest.raises(SessionGone), other.turn():
-        other.add_message("user", "again")
+
+
+def test_a_turn_that_was_begun_before_is_refused_too(store: ConversationStore) -> None:
+    """What it reads and says, and its commit: nothing is taken for empty, or for damage."""
+    calls: list[Callable[[Session], object]] = [
+        lambda handle: handle.history(),
+        lambda handle: handle.message("m"),
+        lambda handle: handle.runs(),
+        lambda handle: handle.routes(),
+        lambda handle: handle.pop_message(),
+        lambda handle: handle.edit_message("m", "again"),
+        lambda handle: handle.add_message("user", "again"),
+    ]
+    for call in calls:
+        handle = store.session(history=[{"role": "user", "content": "hello", "message_id": "m"}])
+        with pytest.raises(SessionGone):
+            _meanwhile_deleted(store, handle, call)
+
+
+def _meanwhile_deleted(store: ConversationStore, handle: Session, call: Callable[[Session], object]) -> None:
+    with handle.turn():
+        store.get(handle.id).delete()
+        call(handle)
 
 
 def test_an_idempotent_repeat_is_refused_too(store: ConversationStore) -> None:
@@ -85,16 +108,16 @@ def test_no_view_shows_it(store: ConversationStore, reopen: Reopen) -> None:
 
 
 def test_events_of_it_have_no_content(store: ConversationStore) -> None:
-    """Place, time and type stay; what was said and by whom does not. Only the tombstone can be read."""
+    """Place, time and type stay; what was said and by whom does not, nor who deleted."""
     session = converse(store, "s", Words("alice"))
     before = list(session.events())
-    session.delete()
+    session.delete(actor="clerk")
     *after, tombstone = store.events()
     assert [event.hash for event in after] == [event.hash for event in before]
     assert [event.recorded_at for event in after] == [event.recorded_at for event in before]
     assert all(event.event == Erased(event.topic) for event in after)
-    assert tombstone.topic == "SessionDeleted.v1"
-    assert not any(event.actor or event.correlation_id or event.causation_id for event in after)
+    assert tombstone.event == Erased("SessionDeleted.v1")
+    assert not any(event.actor or event.correlation_id or event.causation_id for event in (*after, tombstone))
 
 
 def test_a_projection_of_the_application_forgets_within_the_erasure(tmp_path: Path) -> None:
@@ -127,6 +150,19 @@ def test_a_projection_that_cannot_forget_is_named_until_it_has_caught_up(tmp_pat
         theirs.catch_up()
         assert store.scrub().complete
         assert remains(tmp_path, words) == []
+
+
+def test_the_record_of_a_parking_goes_with_the_erasure(tmp_path: Path) -> None:
+    """Its error quotes what was said; it is deleted at once, whoever erases, not when the view comes along."""
+    words, url = Words("alice"), f"sqlite:///{tmp_path}/sessions.db"
+    with turnlog.open(url) as theirs, turnlog.open(url) as store:
+        theirs.add_projection(Notes(poison=".returned."))
+        session = converse(store, "s", words)
+        theirs.catch_up()
+        session.delete()
+        with closing(sqlite3.connect(tmp_path / "sessions.db")) as connection:
+            assert connection.execute("SELECT error FROM turnlog_parked").fetchall() == []
+            assert connection.execute("SELECT count(*) FROM notes").fetchone() != (0,)
 
 
 def test_a_view_that_is_behind_for_another_reason_is_not_named(tmp_path: Path) -> None:

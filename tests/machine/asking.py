@@ -15,7 +15,7 @@ from turnlog import InvalidInput, Page
 from turnlog.domain.values import STATUSES
 
 T = TypeVar("T")
-_stores = st.integers(0, 1)
+_stores = st.integers(0, 2)
 _times = st.integers(-10, 400).map(lambda minutes: START + timedelta(minutes=minutes))
 _wanted = st.fixed_dictionaries(
     {},

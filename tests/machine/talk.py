@@ -117,7 +117,7 @@ class Talk:
         if self.repeats(said.kwargs.get("command_id"), parts):
             return
         expected = said.kwargs.get("expected_version")
-        if expected is not None and expected != self.version:
+        if parts and expected is not None and expected != self.version:
             raise Refused(ConcurrencyConflict)
         copied = self.copy()
         for part in parts:

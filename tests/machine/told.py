@@ -1,7 +1,8 @@
 """What every part of the state machine shares: stores, handles, the model, and holding the one against the other.
 
-Two stores look at the same storage (in memory they are one), and every session has three handles, each knowing only what
-it read last: so one always writes behind another's back. Next: saying.py, turns.py, asking.py.
+Two stores look at the same storage and a third that is read-only (in memory they are one), and every session has three
+handles, each knowing only what it read last: so one always writes behind another's back. The read-only store cannot bring
+the views up to date, so it must answer by what the log has beyond them. Next: saying.py, turns.py, asking.py.
 """
 
 import shutil
@@ -43,6 +44,7 @@ class Told(RuleBasedStateMachine):
         self.made = 0
         self.stores = [self.opened()]
         self.stores.append(self.stores[0] if self.backend == "memory" else self.opened())
+        self.stores.append(self.stores[0] if self.backend == "memory" else self.opened(read_only=True))
         self.book = Book()
         self.handles: dict[tuple[str, int], Session] = {}
         self.keyed: dict[str, list[Said]] = {}
@@ -51,9 +53,9 @@ class Told(RuleBasedStateMachine):
         self.heads: list[Head] = []
         self.touched: set[str] = set()
 
-    def opened(self) -> ConversationStore:
+    def opened(self, **options: bool) -> ConversationStore:
         """Open the storage once more."""
-        return turnlog.open(self.url, durability="normal", clock=lambda: self.clock, new_id=self.new_id)
+        return turnlog.open(self.url, durability="normal", clock=lambda: self.clock, new_id=self.new_id, **options)
 
     def new_id(self) -> str:
         """Make ids that are told apart and come again in every run."""

@@ -148,10 +148,10 @@ class Database:
         """Turn SQLite's errors into turnlog's."""
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # it may quote damaged bytes that are no text
             raise self.translated(error) from error
 
-    def translated(self, error: sqlite3.Error) -> TurnlogError:
+    def translated(self, error: sqlite3.Error | UnicodeDecodeError) -> TurnlogError:
         """Return the error of turnlog that says what SQLite's means."""
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if isinstance(code, int) else None

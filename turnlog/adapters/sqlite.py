@@ -30,6 +30,15 @@ from turnlog.domain.errors import CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
 
+__all__ = [
+    "SQLiteAggregateRecorder",
+    "SQLiteApplicationRecorder",
+    "SQLiteFactory",
+    "SQLiteProcessRecorder",
+    "SQLiteRecorder",
+    "SQLiteTrackingRecorder",
+]
+
 SCHEMA_VERSION = 1
 _SCHEMA = "turnlog.schema"
 """Where the tracking table keeps the version of the tables."""
@@ -98,7 +107,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
             positions = self._append(connection, batches)
             if positions is None:
                 positions = self._append_again(connection, again)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             database.undo(connection)
             raise database.translated(error) from error
         except BaseException:
@@ -185,7 +194,11 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
     ) -> list[LogRow]:
         """Return events in position order, see ``Recorder``."""
-        return _typed(super().select_log(after=after, upto=upto, limit=limit, topics=topics, prefix=prefix))
+        rows = _typed(super().select_log(after=after, upto=upto, limit=limit, topics=topics, prefix=prefix))
+        for position, stream, *_ in rows:
+            if type(stream) is not str:
+                raise CorruptLog(f"position {position}: the name of the session is damaged")
+        return rows
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""
@@ -294,10 +307,15 @@ class _Inside:
 
 
 def _typed(rows: list[Any]) -> list[Any]:
-    """Return the rows; one with a value of another type, which only a damaged file gives, as one that is no event."""
-    for i in [i for i, row in enumerate(rows) if type(row[-1]) is not bytes or type(row[-2]) is not str]:
+    """Return the rows; one with a value of a wrong type, which only a damaged file gives, as one that is no event."""
+    damaged = [
+        i
+        for i, row in enumerate(rows)
+        if type(row[-1]) is not bytes or type(row[-2]) is not str or type(row[-3]) is not int
+    ]
+    for i in damaged:
         position, *stream, version, topic, _ = rows[i]
-        rows[i] = (position, *stream, version, topic if isinstance(topic, str) else "", b"")
+        rows[i] = (position, *stream, version if type(version) is int else 0, topic if type(topic) is str else "", b"")
     return rows
 
 

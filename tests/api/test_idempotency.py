@@ -1,0 +1,254 @@
+"""Idempotency: the same id and the same command give the first receipt, however long ago that was."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import pytest
+
+import turnlog
+from turnlog import ConcurrencyConflict, ConversationStore, IdempotencyConflict, Receipt, Session
+
+Call: TypeAlias = Callable[..., Any]
+
+COMMANDS: Mapping[str, Call] = {
+    "add_message": lambda s, **options: s.add_message("user", "hi", metadata={"a": 1, "b": 2}, **options),
+    "add_messages": lambda s, **options: s.add_messages([{"role": "user", "content": "hi"}] * 2, **options),
+    "edit_message": lambda s, **options: s.edit_message("m-1", "edited", **options),
+    "remove_message": lambda s, **options: s.remove_message("m-1", **options),
+    "clear_history": lambda s, **options: s.clear_history(**options),
+    "set_history": lambda s, **options: s.set_history([{"role": "user", "content": "hi"}], **options),
+    "compact_history": lambda s, **options: s.compact_history("so far", 0, **options),
+    "collect": lambda s, **options: s.collect({"a": 1, "b": [2]}, **options),
+    "discard": lambda s, **options: s.discard("n", **options),
+    "clear_data": lambda s, **options: s.clear_data(**options),
+    "set_context": lambda s, **options: s.set_context({"a": 1}, **options),
+    "set_metadata": lambda s, **options: s.set_metadata({"a": 1}, unset=["m"], **options),
+    "enter_route": lambda s, **options: s.enter_route("support", title="Support", **options),
+    "exit_route": lambda s, **options: s.exit_route(completed=True, **options),
+    "enter_step": lambda s, **options: s.enter_step("date", **options),
+    "plan_transition": lambda s, **options: s.plan_transition("support", **options),
+    "cancel_transition": lambda s, **options: s.cancel_transition(**options),
+    "call_tool": lambda s, **options: s.call_tool("find", {"n": 1}, **options),
+    "return_tool": lambda s, **options: s.return_tool("c-1", "found", **options),
+    "start_run": lambda s, **options: s.start_run(model="m", **options),
+    "finish_run": lambda s, **options: s.finish_run("r-1", status="failed", **options),
+    "set_status": lambda s, **options: s.set_status("paused", reason="tired", **options),
+    "assign_owner": lambda s, **options: s.assign_owner("bob", **options),
+}
+
+
+@pytest.fixture
+def busy(session: Session) -> Session:
+    """A session on which every command changes something."""
+    session.add_message("user", "hello", message_id="m-1")
+    session.collect(n=1)
+    session.set_metadata({"m": 1})
+    session.enter_route("booking")
+    session.plan_transition("goodbye")
+    session.call_tool("find", {}, call_id="c-1")
+    session.start_run("r-1")
+    return session
+
+
+def visible(session: Session) -> dict[str, Any]:
+    """Return what a user sees of it."""
+    return {"state": session.state, "history": session.history(), "runs": session.runs(), "version": session.version}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_id_makes_any_write_idempotent(store: ConversationStore, busy: Session, name: str) -> None:
+    """Said again, by any handle, it gives the first receipt, with the ids made for it, and changes nothing."""
+    first = COMMANDS[name](busy, command_id="k-1")
+    assert first.event_ids
+    before = visible(store.get("s-1"))
+    for session in (busy, store.get("s-1")):
+        assert COMMANDS[name](session, command_id="k-1") == first
+    assert visible(store.get("s-1")) == before
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_id_used_for_something_else_is_a_conflict(store: ConversationStore, busy: Session, name: str) -> None:
+    """The same command_id with any other command is refused, and names the id."""
+    first = COMMANDS[name](busy, command_id="k-1")
+    for other, use in COMMANDS.items():
+        if other != name:
+            with pytest.raises(IdempotencyConflict, match="k-1"):
+                use(busy, command_id="k-1")
+    assert store.position == first.position
+
+
+@pytest.mark.parametrize("name", ["clear_data", "discard", "cancel_transition", "clear_history", "exit_route"])
+def test_what_changed_nothing_is_idempotent_too(session: Session, name: str) -> None:
+    """A command that changed nothing under an id still changes nothing when there is something by then."""
+    first = COMMANDS[name](session, command_id="k-1")
+    assert first.event_ids == ()
+    session.collect(n=1)
+    session.add_message("user", "hi")
+    session.enter_route("booking")
+    session.plan_transition("goodbye")
+    before = visible(session)
+    assert COMMANDS[name](session, command_id="k-1") == first
+    assert visible(session) == before
+
+
+def test_popping_nothing_pops_nothing_again(session: Session) -> None:
+    """A pop that found nothing gives None again, and one that took a message gives that message again."""
+    session.add_message("user", "hi", message_id="m-1")
+    taken = session.pop_message(command_id="k-1")
+    assert taken is not None
+    assert session.pop_message(command_id="k-2") is None
+    session.add_message("user", "ho", message_id="m-2")
+    assert session.pop_message(command_id="k-1") == taken
+    assert session.pop_message(command_id="k-2") is None
+    assert [message.message_id for message in session.history()] == ["m-2"]
+
+
+def test_a_message_id_makes_a_message_idempotent(store: ConversationStore, session: Session) -> None:
+    """The same message under its id is written once; another under the same id is refused."""
+    first = session.add_message("user", {"text": "hi"}["text"], message_id="m-1", metadata={"a": 1, "b": 2})
+    assert store.get("s-1").add_message("user", "hi", message_id="m-1", metadata={"b": 2, "a": 1}) == first
+    assert session.add_messages([{"role": "user", "content": "hi", "message_id": "m-1", "metadata": {"a": 1, "b": 2}}])
+    for use in (
+        lambda: session.add_message("user", "ho", message_id="m-1", metadata={"a": 1, "b": 2}),
+        lambda: session.add_message("assistant", "hi", message_id="m-1", metadata={"a": 1, "b": 2}),
+        lambda: session.add_message("user", "hi", message_id="m-1"),
+        lambda: session.add_message("user", "hi", message_id="m-1", metadata={"a": 1.0, "b": 2}),
+        lambda: session.add_messages([{"role": "user", "content": "ho", "message_id": "m-1"}]),
+    ):
+        with pytest.raises(IdempotencyConflict, match="m-1"):
+            use()
+    assert [message.content for message in session.history()] == ["hi"]
+
+
+def test_ids_hold_within_one_session(store: ConversationStore) -> None:
+    """The same ids in another session are other ids."""
+    for name in ("s-1", "s-2"):
+        receipt = store.session(name).add_message("user", "hi", message_id="m-1", command_id="k-1")
+        assert receipt.event_ids
+        assert receipt.session_id == name
+
+
+def test_a_message_id_and_a_command_id_are_told_apart(session: Session) -> None:
+    """The two kinds do not meet; given both, either is enough to know a repetition."""
+    session.add_message("user", "hi", message_id="x")
+    assert session.collect(n=1, command_id="x").event_ids
+    both = session.add_message("user", "ho", message_id="m-1", command_id="k-1")
+    assert session.add_message("user", "ho", message_id="m-1") == both
+    assert session.add_message("user", "ho", message_id="m-1", command_id="k-1") == both
+    with pytest.raises(IdempotencyConflict):
+        session.add_message("user", "ho", message_id="m-2", command_id="k-1")
+    with pytest.raises(IdempotencyConflict):
+        session.add_message("user", "ha", message_id="m-1", command_id="k-9")
+
+
+def test_a_repetition_needs_no_fitting_version(session: Session) -> None:
+    """A client that repeats a write, its expected_version included, gets the first receipt."""
+    first = session.collect(n=1, command_id="k-1", expected_version=1)
+    assert session.collect(n=1, command_id="k-1", expected_version=1) == first
+    with pytest.raises(ConcurrencyConflict):
+        session.collect(n=2, command_id="k-2", expected_version=1)
+
+
+def test_removed_messages_are_not_said_again(session: Session) -> None:
+    """A message that was said and taken away is not added again by a repetition."""
+    first = session.add_message("user", "hi", message_id="m-1")
+    session.clear_history()
+    assert session.add_message("user", "hi", message_id="m-1") == first
+    assert session.history() == []
+
+
+def test_a_call_id_is_no_idempotency_key(session: Session) -> None:
+    """Tool calls with the same id are several calls."""
+    for _ in range(2):
+        session.call_tool("find", {}, call_id="c-1")
+    assert session.state.tool_call_count == 2
+
+
+@pytest.mark.parametrize("status", ["completed", "archived", "expired"])
+def test_repetitions_on_a_closed_session_give_the_first_receipt(busy: Session, status: str) -> None:
+    """What is refused on a closed session is still known as a repetition."""
+    message = busy.add_message("user", "hi", message_id="m-2")
+    collected = busy.collect(n=2, command_id="k-1")
+    with busy.turn(command_id="k-2") as turn:
+        busy.add_message("user", "in a turn")
+    busy.set_status(status)
+    assert busy.add_message("user", "hi", message_id="m-2") == message
+    assert busy.collect(n=2, command_id="k-1") == collected
+    with busy.turn(command_id="k-2") as again:
+        busy.add_message("user", "in a turn")
+    assert again.receipt == turn.receipt
+    with pytest.raises(IdempotencyConflict):
+        busy.collect(n=3, command_id="k-1")
+
+
+def say_a_turn(session: Session, *, n: int = 1, **options: Any) -> Receipt:
+    """Say a turn of several commands, and return its receipt."""
+    with session.turn(**options) as turn:
+        session.add_message("user", "hi", message_id="m-1")
+        session.add_message("assistant", "ho")
+        session.collect(n=n)
+        session.call_tool("find", {})
+    return turn.receipt
+
+
+def test_a_turn_is_idempotent_as_a_whole(store: ConversationStore, session: Session) -> None:
+    """The same turn under its command_id is written once; another turn under it is refused, whole."""
+    first = say_a_turn(session, command_id="k-1")
+    session.collect(other=1)
+    assert say_a_turn(store.get("s-1"), command_id="k-1") == first
+    position = store.position
+    with pytest.raises(IdempotencyConflict):
+        say_a_turn(session, n=2, command_id="k-1")
+    assert store.position == position
+
+
+def test_a_turn_that_repeats_a_message_is_idempotent(session: Session) -> None:
+    """A turn in which something was said before is known when it is repeated."""
+    session.add_message("user", "hi", message_id="m-1")
+    first = say_a_turn(session, command_id="k-1")
+    assert len(first.event_ids) == 3
+    assert say_a_turn(session, command_id="k-1") == first
+
+
+def test_a_message_is_said_once_within_a_turn(session: Session) -> None:
+    """The same message_id twice in one turn is one message; for another message it is a conflict."""
+    with session.turn():
+        session.add_message("user", "hi", message_id="m-1")
+        session.add_message("user", "hi", message_id="m-1")
+        with pytest.raises(IdempotencyConflict, match="m-1"):
+            session.add_message("user", "ho", message_id="m-1")
+    assert [message.content for message in session.history()] == ["hi"]
+
+
+def test_an_inner_turn_has_no_command_id_of_its_own(session: Session) -> None:
+    """A turn that joins another cannot be idempotent by itself, and says so instead of ignoring the id."""
+    with session.turn(), pytest.raises(turnlog.InvalidInput, match="command_id"):
+        session.add_messages([{"role": "user", "content": "hi"}], command_id="k-1")
+    with session.turn(), pytest.raises(turnlog.InvalidInput, match="command_id"):
+        session.turn(command_id="k-1")
+
+
+MANY = 100_000
+
+
+def test_idempotent_after_a_hundred_thousand_events(url: str) -> None:
+    """Ids used before 100,000 further events, on a session that was closed since, are still known."""
+    with turnlog.open(url, durability="normal") as store:
+        session = store.session("s-1")
+        message = session.add_message("user", "hi", message_id="m-1")
+        collected = session.collect(n=1, command_id="k-1")
+        say_many(session, MANY)
+        session.complete()
+        for handle in (session, store.get("s-1")):
+            assert handle.version == MANY + 4
+            assert handle.add_message("user", "hi", message_id="m-1") == message
+            assert handle.collect(n=1, command_id="k-1") == collected
+            with pytest.raises(IdempotencyConflict):
+                handle.collect(n=2, command_id="k-1")
+
+
+def say_many(session: Session, n: int) -> None:
+    """Say n messages, in few appends."""
+    for start in range(0, n, 10_000):
+        messages = [{"role": "user", "content": f"{i}"} for i in range(start, min(n, start + 10_000))]
+        session.add_messages(messages)
