@@ -34,6 +34,7 @@ from turnlog.projections.history import (
     messages_back,
     occurrences_back,
     pages_back,
+    require_living,
     visible_message,
     window,
 )
@@ -309,7 +310,20 @@ class Decider:
     def look_up(
         self, reader: Reader, stream: str, version: int, command: Command, pending: Sequence[Occurrence]
     ) -> Found:
-        """Find what ``command`` names among the events up to ``version`` and those ``pending`` after them."""
+        """Find what ``command`` names among the events up to ``version`` and those ``pending`` after them.
+
+        Raises:
+            SessionGone: the session was deleted, and what it names was erased.
+        """
+        try:
+            return self._look_up(reader, stream, version, command, pending)
+        except CorruptLog:
+            require_living(reader, stream)
+            raise
+
+    def _look_up(
+        self, reader: Reader, stream: str, version: int, command: Command, pending: Sequence[Occurrence]
+    ) -> Found:
         match command:
             case c.EditMessage(message_id) | c.RemoveMessage(message_id):
                 messages = self.messages(reader, stream, version, pending)

@@ -7,7 +7,7 @@ log, which is never stale, and take the place of their rows.
 import base64
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ Consistency: TypeAlias = Literal["strong", "eventual"]
 OVERLAY_EVENTS = 10_000
 """How many events a query overlays in memory before it rather waits for the view."""
 _ALL = 1 << 40
+_Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _NOTHING: frozenset[str] = frozenset()
 K = TypeVar("K")
 
@@ -44,7 +45,7 @@ class Index:
 
     def sessions(self, where: SessionFilter, limit: int, cursor: str | None, consistency: str) -> Page[SessionSummary]:
         """Return a page of sessions, newest update first."""
-        before = None if cursor is None else _cursor(cursor, int)
+        before = None if cursor is None else _cursor(cursor, _Position)
         behind = self._behind("session_index", consistency)
         without = where._replace(without=tuple(behind))
         rows = self._views.select_sessions(without, before=before, limit=limit + 1)
@@ -69,7 +70,7 @@ class Index:
 
     def messages(self, user_id: str, limit: int, cursor: str | None, consistency: str) -> Page[Message]:
         """Return a page of a user's messages, newest first."""
-        before = None if cursor is None else _cursor(cursor, tuple[int, int])
+        before = None if cursor is None else _cursor(cursor, tuple[_Position, _Position])
         behind = self._behind("message_index", consistency)
         rows = self._views.select_messages(
             self._tenant, user_id, before=before, limit=limit + 1, without_sessions=tuple(behind)

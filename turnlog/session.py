@@ -37,6 +37,7 @@ from turnlog.projections.history import (
     messages_back,
     occurrences_back,
     pages_back,
+    require_living,
     visible_message,
     window,
 )
@@ -593,6 +594,7 @@ class Session:
             upto = self._version(at, self._newest().state.version)
             return pages_back(recorder, stream, upto=upto, first_page=first_page), ()
         if writer.turn is not None:
+            require_living(recorder, stream)
             return pages_back(recorder, stream, upto=self.version, first_page=first_page), deepcopy(writer.pending)
         return living(self.id, pages_back(recorder, stream, first_page=first_page)), ()
 

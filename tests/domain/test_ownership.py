@@ -128,4 +128,4 @@ def test_events_whose_content_is_gone_keep_their_place_and_time() -> None:
 
 def test_no_erased_event_undoes_a_deletion() -> None:
     """A tombstone is final, whatever a damaged log may hold after it."""
-    assert state_of(e.Erased("SessionStarted.v1"), e.Erased("SessionDeleted.v1"), e.Erased("MessageAdded.v1")).deleted
+    assert state_of(e.Erased("SessionStarted.v1"), e.SessionDeleted(), e.Erased("MessageAdded.v1")).deleted

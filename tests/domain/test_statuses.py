@@ -9,7 +9,7 @@ from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import NOTHING, Command, Found, FoundCall, FoundMessage, FoundRun
 from turnlog.domain.errors import SessionClosed, SessionGone, SessionNotFound
-from turnlog.domain.events import Erased, Event
+from turnlog.domain.events import Erased, Event, SessionDeleted
 
 OPEN = ("active", "paused")
 CLOSED = ("completed", "abandoned", "failed", "expired", "archived")
@@ -163,7 +163,7 @@ def test_on_a_deleted_session_everything_is_refused(case: Case) -> None:
 @every_case
 def test_on_an_erased_stream_everything_is_refused(case: Case) -> None:
     """A deleted session is known as such from its stream alone, although the tombstone's content is gone as well."""
-    stream = (Erased("SessionStarted.v1"), Erased("MessageAdded.v1"), Erased("SessionDeleted.v1"))
+    stream = (Erased("SessionStarted.v1"), Erased("MessageAdded.v1"), SessionDeleted())
     given(*stream).when(case.command, case.found).refused(SessionGone, "'s-1'")
 
 

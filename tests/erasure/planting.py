@@ -67,7 +67,7 @@ class Notes:
                 case e.MessageAdded(content=str(text)):
                     row = (recorded.tenant, recorded.session_id, text)
                     connection.execute("INSERT INTO notes VALUES (?, ?, ?)", row)
-                case e.Erased("SessionDeleted.v1"):  # the tombstone: who deleted, and for whom, is erased with the rest
+                case e.SessionDeleted():  # the tombstone: who deleted, and for whom, is erased with the rest
                     connection.execute("DELETE FROM notes WHERE session_id = ?", (recorded.session_id,))
                 case _:
                     pass

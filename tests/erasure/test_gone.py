@@ -11,7 +11,7 @@ import pytest
 import turnlog
 from tests.erasure.planting import ForgettingNotes, Notes, Words, converse, refusals, remains
 from turnlog import ConversationStore, Session, SessionGone
-from turnlog.domain.events import Erased
+from turnlog.domain.events import Erased, SessionDeleted
 
 Reopen = Callable[[], ConversationStore]
 
@@ -116,7 +116,7 @@ def test_events_of_it_have_no_content(store: ConversationStore) -> None:
     assert [event.hash for event in after] == [event.hash for event in before]
     assert [event.recorded_at for event in after] == [event.recorded_at for event in before]
     assert all(event.event == Erased(event.topic) for event in after)
-    assert tombstone.event == Erased("SessionDeleted.v1")
+    assert tombstone.event == SessionDeleted()
     assert not any(event.actor or event.correlation_id or event.causation_id for event in (*after, tombstone))
 
 

@@ -33,8 +33,8 @@ class Files(NamedTuple):
 class Prepared(NamedTuple):
     """The store after all steps: with all of it in the write-ahead log, half of it, or nothing.
 
-    ``ends`` are the lengths that the write-ahead log (of the first) must have to hold each step; ``half`` is how many steps the main
-    file of the second holds.
+    ``ends`` are the lengths that the write-ahead log (of the first) must have to hold each step; ``half`` is how many
+    steps the main file of the second holds.
     """
 
     in_wal: Files

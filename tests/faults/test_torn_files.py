@@ -56,7 +56,7 @@ def test_what_stands_before_the_damage_of_a_write_ahead_log_is_kept_and_whole(
 def test_a_damaged_write_ahead_log_over_a_checkpointed_file_leaves_a_prefix(
     prepared: Prepared, tmp_path: Path, kind: str
 ) -> None:
-    """Half of the past in the main file, half in the damaged log: the store is as after some later step, and verifies."""
+    """With half of the past in the main file the store is as after some later step, and verifies."""
     files, wrong, steps = prepared.in_both, list[tuple[Damage, str]](), set[int]()
     for damage in damages(kind, len(files.wal), WAL_DAMAGES):
         found = examine(files._replace(wal=damage.done_to(files.wal)), tmp_path / "store")

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -84,8 +84,11 @@ class Database:
                 _close_idle(idle)
 
     @contextmanager
-    def write(self, *, wait: bool = True) -> Generator[sqlite3.Connection, None, None]:
+    def write(self, *, wait: bool = True, synced: bool = True) -> Generator[sqlite3.Connection, None, None]:
         """Lend the writing connection inside a transaction that is committed at the end, or rolled back.
+
+        Without ``synced`` the commit is not yet durable, but it is never there without those before it: for what can be
+        made again.
 
         Raises:
             Busy: somebody else is writing and ``wait`` is false.
@@ -93,7 +96,7 @@ class Database:
         """
         self.acquire(wait=wait)
         try:
-            with self.translating():
+            with self.translating(), nullcontext() if synced or self.durability != "full" else self._unsynced():
                 connection = self._begin(wait=wait)
                 try:
                     yield connection
@@ -228,6 +231,16 @@ class Database:
             with self.translating():
                 self._writer = self._connect(writer=True, wait=wait)
         return self._writer
+
+    @contextmanager
+    def _unsynced(self) -> Generator[None, None, None]:
+        connection = self._writing_connection()
+        connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            if self._writer is connection:
+                connection.execute("PRAGMA synchronous=FULL")
 
     def _begin(self, *, wait: bool) -> sqlite3.Connection:
         connection = self._writing_connection()

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 from turnlog.domain.errors import InvalidInput
-from turnlog.projections.view_store import RowProjection, StoredView
+from turnlog.projections.view_store import StoredView, by_rows
 
 CACHE_KB = 16 * 1024
 """While rows come in an order that is not their indexes'."""
@@ -48,7 +48,7 @@ def items(connection: sqlite3.Connection, without: Collection[str] = ()) -> list
 
 def make_quick(connection: sqlite3.Connection, view: StoredView) -> None:
     """Drop the indexes of a built-in view where it is built: only queries need them, ``complete`` brings them back."""
-    if isinstance(view, RowProjection):
+    if by_rows(view):
         for item in blueprint(view):
             if item.kind == "index":
                 connection.execute(f"DROP INDEX {_quoted(item.name)}")

@@ -15,7 +15,7 @@ from eventsourcing.persistence import AggregateRecorder, ApplicationRecorder, In
 from eventsourcing.utils import resolve_topic, strtobool
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.names import Names
+from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.sqlite_recorders import (
     FEW,
     SQLiteAggregateRecorder,
@@ -59,15 +59,23 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again under the lock, and erasing."""
 
     def __init__(self, database: Database, names: Names, views: Forgetting | None = None) -> None:
-        super().__init__(database, events_table=names.events, tracking_table=names.tracking, originator_id_type="text")
+        super().__init__(
+            database,
+            events_table=quoted(names.events),
+            tracking_table=quoted(names.tracking),
+            originator_id_type="text",
+        )
         self.durability = database.durability
         self._names = names
+        self._keys_table, self._snapshots_table = quoted(names.keys), quoted(names.snapshots)
         self._views = views
-        self._upsert_snapshot = f"INSERT OR REPLACE INTO {names.snapshots} VALUES (?, ?, ?, ?, ?, ?)"
+        self._upsert_snapshot = f"INSERT OR REPLACE INTO {self._snapshots_table} VALUES (?, ?, ?, ?, ?, ?)"
         self._select_snapshot = (
-            f"SELECT version, revision, hash, state, seal FROM {names.snapshots} WHERE originator_id = ?"
+            f"SELECT version, revision, hash, state, seal FROM {self._snapshots_table} WHERE originator_id = ?"
         )
-        self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {names.keys} WHERE originator_id = ?"
+        self._select_keys = (
+            f"SELECT kind, key, version, fingerprint, seal FROM {self._keys_table} WHERE originator_id = ?"
+        )
 
     def prepare(self) -> None:
         """Create the tables if they are not there; several processes may do so at once.
@@ -83,7 +91,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
                 for statement in (self._tracking_statement(), *sql.ddl(self._names)):
                     connection.execute(statement)
                 connection.execute(
-                    f"INSERT OR IGNORE INTO {self._names.tracking} VALUES (?, ?)", (_SCHEMA, SCHEMA_VERSION)
+                    f"INSERT OR IGNORE INTO {self.tracking_table} VALUES (?, ?)", (_SCHEMA, SCHEMA_VERSION)
                 )
             version = self._schema_version()
         if version != SCHEMA_VERSION:
@@ -149,7 +157,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         stream = batch.stream
         for key in batch.keys:
             seal = row_seal(stream, *key)
-            connection.execute(f"INSERT INTO {self._names.keys} VALUES (?, ?, ?, ?, ?, ?)", (stream, *key, seal))
+            connection.execute(f"INSERT INTO {self._keys_table} VALUES (?, ?, ?, ?, ?, ?)", (stream, *key, seal))
         if batch.snapshot is not None:
             seal = row_seal(stream, *batch.snapshot)
             connection.execute(self._upsert_snapshot, (stream, *batch.snapshot, seal))
@@ -165,7 +173,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
                 [(erase(state), position) for position, _, _, state in rows],
             )
             after = rows[-1][1]
-        for table in (self._names.keys, self._names.snapshots):
+        for table in (self._keys_table, self._snapshots_table):
             connection.execute(f"DELETE FROM {table} WHERE originator_id = ?", (stream,))
         if self._views is not None:
             tenant, _, session_id = stream.partition("/")

@@ -172,7 +172,7 @@ class SQLiteViews:
         """Lend the writing connection in a transaction; ``None`` if that would take waiting for, and must not."""
         with ExitStack() as stack:
             try:
-                connection = stack.enter_context(self._database.write(wait=wait))
+                connection = stack.enter_context(self._database.write(wait=wait, synced=False))
             except Busy:
                 connection = None
             yield connection

@@ -13,7 +13,7 @@ from eventsourcing.persistence import Mapper as LibraryMapper
 
 from turnlog.domain.envelope import Brief, Told, ToldPrivate, Whole, seal
 from turnlog.domain.errors import CorruptLog, UnknownEvent
-from turnlog.domain.events import Erased, Event
+from turnlog.domain.events import Erased, Event, SessionDeleted
 from turnlog.domain.upcasting import REGISTRY, Registry
 from turnlog.domain.values import RecordedEvent
 
@@ -57,7 +57,7 @@ class Codec:
             except UnknownEvent as error:
                 raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
             private = brief.private
-            yield (Erased(topic) if private is None else private.body), brief.header.recorded_at
+            yield (absent(topic) if private is None else private.body), brief.header.recorded_at
 
     def occurrence(self, stream: str, row: StreamRow) -> tuple[Event | Erased, datetime, datetime]:
         """Decode one row: the event, when it was recorded, and when it occurred.
@@ -74,7 +74,7 @@ class Codec:
             raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
         header, private = brief.header, brief.private
         recorded_at = header.recorded_at
-        return (Erased(topic) if private is None else private.body), recorded_at, header.occurred_at or recorded_at
+        return (absent(topic) if private is None else private.body), recorded_at, header.occurred_at or recorded_at
 
     def run(self, stream: str, rows: Sequence[StreamRow]) -> list[Whole[Any]]:
         """Decode rows of one topic, none of them erased, in one call of the decoder.
@@ -104,7 +104,7 @@ class Codec:
             private = (self._brief.get(topic) or self._brief_decoder(topic))(state).private
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise CorruptLog(str(error)) from error
-        return Erased(topic) if private is None else private.body
+        return absent(topic) if private is None else private.body
 
     def recorded(self, row: LogRow) -> RecordedEvent:
         """Decode one event with everything that is known of it.
@@ -128,7 +128,7 @@ class Codec:
             version,
             position,
             topic,
-            Erased(topic) if private is _ERASED else private.body,
+            absent(topic) if private is _ERASED else private.body,
             header.event_id,
             header.recorded_at,
             header.occurred_at or header.recorded_at,
@@ -173,6 +173,11 @@ class Codec:
             return msgspec.structs.replace(whole, private=private)
 
         return decode_and_upcast
+
+
+def absent(topic: str) -> Event | Erased:
+    """Return what stands for an event whose content was destroyed; a tombstone has none to lose."""
+    return SessionDeleted() if topic.startswith("SessionDeleted.") else Erased(topic)
 
 
 def text_hash(digest: bytes) -> str:

@@ -247,7 +247,7 @@ def _apply(state: SessionState, event: Event | Erased, at: datetime) -> None:
             _collect(state, values, removed)
         case e.ToolCalled():
             put(state, "tool_call_count", state.tool_call_count + 1)
-        case e.ToolReturned() | e.MessageEdited() | e.RunStarted() | e.RunFinished():
+        case e.ToolReturned() | e.MessageEdited() | e.RunStarted() | e.RunFinished() | Erased():
             pass
         case e.StepEntered(step):
             put(state, "current_step", step)
@@ -293,8 +293,6 @@ def _apply(state: SessionState, event: Event | Erased, at: datetime) -> None:
             put(state, "pending_transition", None)
         case e.SessionDeleted():
             put(state, "deleted", True)  # noqa: FBT003 - the value, not a flag
-        case Erased(topic):
-            put(state, "deleted", state.deleted or topic.startswith("SessionDeleted."))
         case _:
             assert_never(event)
 

@@ -12,7 +12,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.domain.recorder import Recorder
 from turnlog.projections.brief import DELETED
-from turnlog.projections.view_store import Checkpoint, Parked, Projection, RowProjection, Trial, ViewStore
+from turnlog.projections.view_store import Checkpoint, Parked, Projection, RowProjection, Trial, ViewStore, by_rows
 
 PAGE = 500
 """Events a transaction; while it lasts, nobody can append."""
@@ -82,7 +82,7 @@ class Applier:
     def _page(
         self, views: ViewStore, view: Applied, connection: Any, at: Checkpoint, limit: int, upto: int | None
     ) -> Checkpoint:
-        trial = None if isinstance(view, RowProjection) else views.trial(view.name)
+        trial = None if by_rows(view) else views.trial(view.name)
         alone = trial is not None and trial.last > at.position
         rows = self.recorder.select_log(after=at.position, upto=upto, limit=1 if alone else limit)
         if not rows:
@@ -91,7 +91,7 @@ class Applier:
         if trial is not None and alone and trial.position == first and trial.tries >= DEATHS:
             self._park(views, view, connection, rows[0], f"{trial.tries} processes ended while they applied it")
         else:
-            if not isinstance(view, RowProjection):
+            if not by_rows(view):
                 tries = trial.tries + 1 if trial is not None and trial.position == first else 1
                 views.begin_trial(view.name, Trial(first, trial.last if trial is not None and alone else last, tries))
             self.apply(views, view, connection, rows)
@@ -101,7 +101,7 @@ class Applier:
 
     def _end_trial(self, views: ViewStore, view: Applied, reached: Checkpoint | None) -> None:
         """End the trial, unless what was tried one by one is not through yet."""
-        if not isinstance(view, RowProjection):
+        if not by_rows(view):
             trial = views.trial(view.name)
             if trial is not None and (reached is None or reached.position >= trial.last):
                 views.end_trial(view.name)
@@ -122,7 +122,7 @@ class Applier:
             forget(view, connection, stream)
         if not rows:
             return
-        if isinstance(view, RowProjection):
+        if by_rows(view):
             view.apply_rows(rows, self.codec, connection)
         else:
             view.apply([self.codec.recorded(row) for row in rows], connection)

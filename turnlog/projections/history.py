@@ -72,6 +72,16 @@ def living(session_id: str, pages: Iterator[list[StreamRow]]) -> Iterator[list[S
     yield from pages
 
 
+def require_living(reader: Reader, stream: str) -> None:
+    """Return if there is such a session.
+
+    Raises:
+        SessionNotFound, SessionGone: there is not, or not any more.
+    """
+    newest = reader.select_stream(stream, desc=True, limit=1)
+    next(living(stream.partition("/")[2], iter([newest])))
+
+
 def occurrences_back(
     codec: Codec,
     stream: str,

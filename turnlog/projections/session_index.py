@@ -99,7 +99,7 @@ def fold_rows(entries: dict[str, Entry], rows: Iterable[LogRow], codec: Codec) -
         event: Any
         event, at, _ = occurrence(stream, (position, version, topic, state))
         kind = event.__class__
-        if kind is _SessionDeleted or (kind is Erased and topic.startswith(DELETED)):
+        if topic.startswith(DELETED):
             entries.pop(stream, None)
         elif kind is _Started:
             entries[stream] = _start(stream, event, position, microseconds(at))

@@ -7,10 +7,13 @@ own (``sqlite3.Connection`` in memory and on SQLite), the engine only passes the
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.domain.values import RecordedEvent
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 
 class View(Protocol):
@@ -47,13 +50,18 @@ class Projection(StoredView, Protocol):
         ...
 
 
-@runtime_checkable
 class RowProjection(StoredView, Protocol):
     """A projection that decodes for itself, and only what it needs: the faster of the two."""
 
     def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: Any) -> None:
         """As ``Projection.apply``, with the log's rows."""
         ...
+
+
+def by_rows(view: StoredView) -> "TypeIs[RowProjection]":
+    """Return whether the view decodes for itself."""
+    # not by a runtime-checkable protocol: that took a fifth of all catching up
+    return hasattr(view, "apply_rows")
 
 
 class Checkpoint(NamedTuple):
