@@ -10,6 +10,7 @@ from os import urandom
 from typing import NamedTuple, TypeGuard
 
 import msgspec
+from msgspec.structs import replace
 
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
@@ -26,7 +27,15 @@ from turnlog.domain.errors import (
 )
 from turnlog.domain.events import Event
 from turnlog.domain.mapper import Codec, text_hash
-from turnlog.domain.recorder import Batch, KeyRow, Reader, Recorder, SnapshotRow
+from turnlog.domain.recorder import (
+    FINGERPRINT_BYTES,
+    NOTHING_CHANGED,
+    Batch,
+    KeyRow,
+    Reader,
+    Recorder,
+    SnapshotRow,
+)
 from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
 from turnlog.domain.values import Message, Receipt, SessionState
 from turnlog.projections.history import (
@@ -75,8 +84,8 @@ class Plan(NamedTuple):
     batch: Batch
     loaded: Loaded
     event_ids: tuple[str, ...]
-    earlier: tuple[int, ...]
-    """Versions under which commands of this append were already written before."""
+    earlier: tuple[KeyRow, ...]
+    """The keys under which commands of this append were already written before."""
 
     @property
     def writes(self) -> bool:
@@ -188,8 +197,10 @@ class Decider:
             position = self.recorder.append((plan.batch, *also), again)[0]
             if plan.batch.rows:
                 return plan, self.receipt(plan, position)
-        version = plan.earlier[-1] if plan.earlier else plan.loaded.state.version
-        return plan, self.receipt_at(loaded.state.id, version, fresh=not plan.earlier)
+        if not plan.earlier:
+            return plan, self.receipt_at(loaded.state.id, plan.loaded.state.version, nothing=True)
+        receipt = self._first_receipt(loaded.state.id, plan.earlier[-1])
+        return plan, receipt if turn_key is None else replace(receipt, message_id=None, call_id=None, run_id=None)
 
     def _plan_on_newest(self, loaded: Loaded, said: Sequence[Said], turn_key: tuple[str, bytes] | None) -> Plan:
         """Plan on what is known; an answer other than "write this" must come from the newest state."""
@@ -221,29 +232,32 @@ class Decider:
         decided: list[tuple[Event, Said]] = []
         pending: list[Occurrence] = []
         keys: list[KeyRow] = []
-        earlier: list[int] = []
+        earlier: list[KeyRow] = []
         for one in said:
-            if one.expected_version is not None:
-                self._require_version(loaded, one.expected_version)
             if one.keys:
                 done = self._earlier(reader, stream, one.keys)
                 if done is not None:
                     earlier.append(done)
                     continue
+            if one.expected_version is not None:
+                self._require_version(loaded, one.expected_version)
             found = NOTHING
             if type(one.command) in LOOKING_UP:
                 found = self.look_up(reader, stream, loaded.state.version, one.command, pending)
+            before = state.version
             for event in decide(state, one.command, found):
                 state = evolve(state, event, now)
                 decided.append((event, one))
                 pending.append(Occurrence(state.version, event, now, one.occurred_at or now))
-            keys += [KeyRow(kind, key, state.version, print_) for kind, key, print_ in one.keys]
+            nothing = NOTHING_CHANGED if state.version == before else b""
+            keys += [KeyRow(kind, key, state.version, print_ + nothing) for kind, key, print_ in one.keys]
         if turn_key is not None:
-            keys.append(KeyRow("command", turn_key[0], state.version, turn_key[1]))
+            nothing = b"" if decided else NOTHING_CHANGED
+            keys.append(KeyRow("command", turn_key[0], state.version, turn_key[1] + nothing))
         return self._sealed(loaded, decided, keys, tuple(earlier))
 
     def _sealed(
-        self, loaded: Loaded, decided: Sequence[tuple[Event, Said]], keys: Sequence[KeyRow], earlier: tuple[int, ...]
+        self, loaded: Loaded, decided: Sequence[tuple[Event, Said]], keys: Sequence[KeyRow], earlier: tuple[KeyRow, ...]
     ) -> Plan:
         """Make the rows to append for what was decided, and the state after it."""
         state, previous = loaded
@@ -366,15 +380,15 @@ class Decider:
         pages = pages_back(reader, stream, upto=version, first_page=first_page)
         return occurrences_back(self.codec, stream, pages, topics, pending)
 
-    def _earlier(self, reader: Reader, stream: str, keys: Sequence[tuple[str, str, bytes]]) -> int | None:
-        """Return the version under which one of these keys was used, if it was for the same command."""
+    def _earlier(self, reader: Reader, stream: str, keys: Sequence[tuple[str, str, bytes]]) -> KeyRow | None:
+        """Return the row of one of these keys, if it was used, and for the same command."""
         wanted = {(kind, key): print_ for kind, key, print_ in keys}
         for row in reader.select_keys(stream, list(wanted)):
-            if row.fingerprint != wanted[row.kind, row.key]:
+            if row.fingerprint[:FINGERPRINT_BYTES] != wanted[row.kind, row.key]:
                 raise IdempotencyConflict(
                     f"{row.kind}_id {row.key!r} was already used for something else in this session"
                 )
-            return row.version
+            return row
         return None
 
     # --- receipts -----------------------------------------------------------------------------------------------------
@@ -398,16 +412,33 @@ class Decider:
         Raises:
             IdempotencyConflict: a key was used for something else.
         """
-        version = self._earlier(self.recorder, self.stream(session_id), keys)
-        return None if version is None else self.receipt_at(session_id, version)
+        row = self._earlier(self.recorder, self.stream(session_id), keys)
+        return None if row is None else self._first_receipt(session_id, row)
 
-    def receipt_at(self, session_id: str, version: int, *, fresh: bool = False) -> Receipt:
-        """Return the receipt of the append that wrote ``version``; with ``fresh``, of "nothing new" at that version."""
+    def _first_receipt(self, session_id: str, row: KeyRow) -> Receipt:
+        """Return the receipt of the write that used this key, with the ids that it gave."""
+        if row.fingerprint[FINGERPRINT_BYTES:] == NOTHING_CHANGED:
+            return self.receipt_at(session_id, row.version, nothing=True)
+        receipt = self.receipt_at(session_id, row.version)
+        stream = self.stream(session_id)
+        ((_, _, topic, state),) = self.recorder.select_stream(stream, after=row.version - 1, upto=row.version)
+        match self.codec.event(topic, state):
+            case e.MessageAdded(message_id) | e.HistoryCompacted(message_id):
+                return replace(receipt, message_id=message_id)
+            case e.ToolCalled(call_id) | e.ToolReturned(call_id):
+                return replace(receipt, call_id=call_id)
+            case e.RunStarted(run_id) | e.RunFinished(run_id):
+                return replace(receipt, run_id=run_id)
+            case _:
+                return receipt
+
+    def receipt_at(self, session_id: str, version: int, *, nothing: bool = False) -> Receipt:
+        """Return the receipt of the append that wrote ``version``, or of writing ``nothing`` when it was the newest."""
         stream = self.stream(session_id)
         rows = self.recorder.select_stream(stream, after=version - 1, upto=version)
         if not rows:
             raise CorruptLog(f"session {stream!r}: version {version} is missing")
-        if not fresh:
+        if not nothing:
             i, n = header_of(rows[0][3]).turn
             rows = self.recorder.select_stream(stream, after=version - i, upto=version - i + n)
         last = header_of(rows[-1][3])
@@ -415,7 +446,7 @@ class Decider:
             session_id=session_id,
             version=last.version,
             position=rows[-1][0],
-            event_ids=() if fresh else tuple(header_of(row[3]).event_id for row in rows),
+            event_ids=() if nothing else tuple(header_of(row[3]).event_id for row in rows),
             recorded_at=last.recorded_at,
             durability=self.recorder.durability,
             hash=text_hash(last.hash),

@@ -109,7 +109,7 @@ class Index:
         """Return the ids of sessions that the view has not caught up with."""
         if consistency not in ("strong", "eventual"):
             raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
-        if consistency == "eventual" or self._engine.catch_up(names=(view,), wait=False):
+        if consistency == "eventual" or self._is_level(view):
             return _NOTHING
         streams = self._engine.tail(view, OVERLAY_EVENTS)
         if streams is None:
@@ -117,6 +117,13 @@ class Index:
             return _NOTHING
         prefix = f"{self._tenant}/"
         return frozenset(stream[len(prefix) :] for stream in streams if stream.startswith(prefix))
+
+    def _is_level(self, view: str) -> bool:
+        """Bring a view to the log's head if nobody is in the way; where it cannot be written, it is overlaid."""
+        try:
+            return self._engine.catch_up(names=(view,), wait=False)
+        except StoreUnavailable:
+            return False
 
     def _live_row(self, session_id: str) -> SessionRow | None:
         decider = self._decider

@@ -17,6 +17,9 @@ from turnlog.domain.values import ROLES, RUN_STATUSES, STATUSES
 MAX_ID_LENGTH = 255
 MAX_DEPTH = 64
 MAX_LIMIT = 10_000
+MAX_INT_BITS = 4_096
+LARGEST = 2**63 - 1
+"""The largest version, position or count."""
 _EXPECTED = "expected str, bool, int, finite float, None, list or dict with str keys"
 
 T = TypeVar("T")
@@ -112,18 +115,26 @@ def when(field: str, value: object) -> datetime:
     """Return an aware time, in UTC."""
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidInput(field, f"expected an aware datetime, got {_kind(value)}")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput(field, f"expected a time that UTC can tell, got {value.isoformat()}") from error
 
 
-def number(field: str, value: object, *, least: int, most: int | None = None) -> int:
+def number(field: str, value: object, *, least: int, most: int = LARGEST) -> int:
     """Return an int within bounds."""
-    bounds = f"an int of at least {least}" + (f" and at most {most}" if most is not None else "")
-    if type(value) is not int or value < least or (most is not None and value > most):
-        raise InvalidInput(
-            field,
-            f"expected {bounds}, got {value!r}" if type(value) is int else f"expected {bounds}, got {_kind(value)}",
-        )
+    if type(value) is not int:
+        raise InvalidInput(field, f"expected an int from {least} to {most}, got {_kind(value)}")
+    if not least <= value <= most:
+        raise InvalidInput(field, f"expected an int from {least} to {most}, got {shown(value)}")
     return value
+
+
+def seconds(field: str, value: object, *, most: float) -> float:
+    """Return a time span: a number of seconds above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+        raise InvalidInput(field, f"expected seconds, above 0 and at most {most}, got {shown(value)}")
+    return float(value)
 
 
 def limit(value: object) -> int:
@@ -181,12 +192,16 @@ def _walk(path: str, value: object, depth: int) -> Json:
     kind = type(value)
     if kind is str:
         return text(path, value)
-    if value is None or kind is bool or kind is int:
+    if value is None or kind is bool:
+        return value
+    if isinstance(value, int) and kind is int:
+        if value.bit_length() > MAX_INT_BITS:
+            raise InvalidInput(path, f"expected an int of at most {MAX_INT_BITS} bits, got {value.bit_length()}")
         return value
     if isinstance(value, float) and kind is float:
         if isfinite(value):
             return value
-        raise InvalidInput(path, f"{_EXPECTED}, got {value!r}")
+        raise InvalidInput(path, f"{_EXPECTED}, got {shown(value)}")
     if depth >= MAX_DEPTH:
         raise InvalidInput(path, f"expected at most {MAX_DEPTH} levels of nesting")
     if kind is dict:
@@ -200,7 +215,7 @@ def _walk_dict(path: str, value: Mapping[object, object], depth: int) -> dict[st
     copied: dict[str, Json] = {}
     for key, item in value.items():
         if not isinstance(key, str) or type(key) is not str:
-            raise InvalidInput(path, f"expected str keys, got the key {key!r} ({_kind(key)})")
+            raise InvalidInput(path, f"expected str keys, got the key {shown(key)} ({_kind(key)})")
         if not key.isascii():
             _require_utf8(f"{path} (a key)", key)
         copied[key] = _walk(f"{path}.{key}", item, depth)
@@ -216,9 +231,17 @@ def _require_utf8(field: str, value: str) -> None:
 
 def _one_of(field: str, value: object, allowed: frozenset[str]) -> str:
     if type(value) is not str or value not in allowed:
-        raise InvalidInput(field, f"expected one of {', '.join(sorted(allowed))}, got {value!r:.100}")
+        raise InvalidInput(field, f"expected one of {', '.join(sorted(allowed))}, got {shown(value)}")
     return value
 
 
 def _kind(value: object) -> str:
     return type(value).__name__
+
+
+def shown(value: object) -> str:
+    """Return a value as it may stand in a message: short, and whatever it is."""
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # Python does not print an int of more than 4,300 digits
+        return f"a very large {_kind(value)}"

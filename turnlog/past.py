@@ -26,7 +26,9 @@ def version_at(decider: Decider, session_id: str, moment: int | datetime, newest
     if isinstance(moment, datetime):
         return _version_at_time(decider, session_id, inputs.when(field, moment), newest)
     if type(moment) is not int or not 0 <= moment <= newest:
-        raise InvalidInput(field, f"expected a version from 0 to {newest} or an aware datetime, got {moment!r:.100}")
+        raise InvalidInput(
+            field, f"expected a version from 0 to {newest} or an aware datetime, got {inputs.shown(moment)}"
+        )
     return moment
 
 

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import NAMESPACE_OID, uuid5
@@ -12,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from turnlog import ids, inputs
-from turnlog.adapters.connect import connect
+from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
 from turnlog.decider import Decider, Loaded, Said
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
@@ -88,7 +89,7 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
     """
     tenant = inputs.tenant(tenant)
-    query_timeout_s = options.pop("query_timeout_s", 10.0)
+    query_timeout_s = inputs.seconds("query_timeout_s", options.pop("query_timeout_s", 10.0), most=LONGEST_TIMEOUT_S)
     max_event_bytes = inputs.number("max_event_bytes", options.pop("max_event_bytes", MAX_EVENT_BYTES), least=1024)
     backend = connect(url, durability=durability, engine=engine, options=options)
     if options:
@@ -180,11 +181,11 @@ class ConversationStore:
         from_id = inputs.optional(inputs.identifier, "session_id", session_id)
         owner = self._owner(inputs.optional(inputs.identifier, "user_id", user_id))
         model = _model(data_model)
-        given = inputs.json_object("data", data or {})
+        given = inputs.mapping("data", {} if data is None else data)
         command = c.StartSession(
             user_id=owner,
             agent=inputs.optional(inputs.identifier, "agent", agent),
-            data=given if model is None else model.values("data", given),
+            data=inputs.json_object("data", given if model is None else model.values("data", given)),
             context=inputs.json_object("context", context or {}),
             metadata=inputs.json_object("metadata", metadata or {}),
             messages=self._first_messages(history),
@@ -383,9 +384,9 @@ class ConversationStore:
         session_id = inputs.optional(inputs.identifier, "session_id", session_id)
         others: list[str] = []
         if session_id is None:
-            others += self._recorder.check()
+            others += _found(self._recorder.check)
             for name in ("session_index", "message_index"):
-                others += self._engine.check(name)
+                others += _found(partial(self._engine.check, name))
         return self._prover.verify(session_id, heads, others)
 
     # --- erasure ------------------------------------------------------------------------------------------------------
@@ -485,7 +486,9 @@ class ConversationStore:
         new_id = session_id or self._decider.new_id()
         batch = fork_batch(self._decider, state.id, new_id, version)
         self._recorder.append((batch,), lambda _: _refuse_taken(new_id))
-        return self.get(new_id)
+        fork = self.get(new_id)
+        self._committed(self._decider.receipt_at(new_id, fork.version))
+        return fork
 
     def reset_session(self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions) -> Session:
         """Start the successor and archive this session, in one append; the same ``command_id`` gives the same one."""
@@ -502,7 +505,9 @@ class ConversationStore:
         plan, receipt = self._decider.write(old, (archive,), also=(new.batch,))
         writer.loaded = plan.loaded
         self._committed(receipt)
-        return self.get(successor)
+        session = self.get(successor)
+        self._committed(self._decider.receipt_at(successor, session.version))
+        return session
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -548,6 +553,14 @@ class ConversationStore:
 
         given = structures.messages("history", history, self._decider.new_id)
         return tuple(_add_message(message) for message in given)
+
+
+def _found(check: Callable[[], list[str]]) -> list[str]:
+    """Return what a check finds; where the storage is too damaged to be checked, that."""
+    try:
+        return check()
+    except StoreError as error:
+        return [str(error)]
 
 
 def _in_utc(clock: Callable[[], datetime]) -> Callable[[], datetime]:

@@ -60,18 +60,20 @@ def tool_calls(field: str, value: object) -> list[dict[str, Json]]:
 def message(field: str, value: object, new_id: Any) -> ReplacementMessage:
     """Check one message, a dict or a ``Message``; one without an id gets one."""
     fields = structs.asdict(value) if isinstance(value, Message) else inputs.mapping(field, value)
-    given = _validate(_message, field, fields)
+    _validate(_message, field, fields)
+    given = fields.get
+    message_id = given("message_id")
     return ReplacementMessage(
-        message_id=new_id() if given.message_id is None else inputs.identifier(f"{field}.message_id", given.message_id),
-        role=inputs.role(f"{field}.role", given.role),
-        content=inputs.content(f"{field}.content", given.content),
-        name=inputs.optional(inputs.text, f"{field}.name", given.name),
-        tool_calls=inputs.optional(tool_calls, f"{field}.tool_calls", fields.get("tool_calls")),
-        tool_call_id=inputs.optional(inputs.identifier, f"{field}.tool_call_id", given.tool_call_id),
-        metadata=inputs.optional(inputs.json_object, f"{field}.metadata", given.metadata),
-        route=inputs.optional(inputs.text, f"{field}.route", given.route),
-        step=inputs.optional(inputs.text, f"{field}.step", given.step),
-        occurred_at=inputs.optional(inputs.when, f"{field}.occurred_at", given.occurred_at or given.recorded_at),
+        message_id=new_id() if message_id is None else inputs.identifier(f"{field}.message_id", message_id),
+        role=inputs.role(f"{field}.role", given("role")),
+        content=inputs.content(f"{field}.content", given("content")),
+        name=inputs.optional(inputs.text, f"{field}.name", given("name")),
+        tool_calls=inputs.optional(tool_calls, f"{field}.tool_calls", given("tool_calls")),
+        tool_call_id=inputs.optional(inputs.identifier, f"{field}.tool_call_id", given("tool_call_id")),
+        metadata=inputs.optional(inputs.json_object, f"{field}.metadata", given("metadata")),
+        route=inputs.optional(inputs.text, f"{field}.route", given("route")),
+        step=inputs.optional(inputs.text, f"{field}.step", given("step")),
+        occurred_at=inputs.optional(inputs.when, f"{field}.occurred_at", given("occurred_at") or given("recorded_at")),
     )
 
 
@@ -98,7 +100,20 @@ class DataModel:
         if adapter is None:
             known = ", ".join(self._adapters)
             raise InvalidInput(path, f"is not a field of {self.model.__name__}; expected one of {known}")
-        return adapter.dump_python(_validate(adapter, path, value), mode="json")
+        checked = self._by_own_validators(path, name, value, _validate(adapter, path, value))
+        return adapter.dump_python(checked, mode="json")
+
+    def _by_own_validators(self, path: str, name: str, value: object, checked: object) -> object:
+        """Run the model's own validators of this field; what they say of several fields is for ``data_as``."""
+        try:
+            self.model.__pydantic_validator__.validate_assignment(blank := self.model.model_construct(), name, value)
+        except ValidationError as error:
+            if error.errors()[0]["loc"][:1] == (name,):
+                raise _invalid(path.removesuffix(f".{name}"), error) from error
+            return checked
+        except AttributeError:  # a validator of the whole model met a field that is not there yet
+            return checked
+        return getattr(blank, name)
 
     def missing(self, data: Mapping[str, Json]) -> tuple[str, ...]:
         """Return the required fields that ``data`` lacks, in the model's order."""

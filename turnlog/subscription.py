@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from turnlog.decider import Decider
-from turnlog.domain.errors import InvalidInput
+from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.domain.recorder import Recorder
 from turnlog.domain.upcasting import Registry
 from turnlog.domain.values import RecordedEvent
@@ -37,17 +37,30 @@ class Subscription:
         return self
 
     def __next__(self) -> RecordedEvent:
-        while not (self._closed.is_set() or self._store_closed.is_set()):
-            event = next(self._page, None)
-            if event is not None:
-                self.position = event.position
-                return event
-            head = self._recorder.position()
-            if head > self.position:
-                self._page = self._through(head)
-            else:
-                self._recorder.wait_for_news(self.position, WAIT_S)
+        while not self._is_over:
+            try:
+                event = next(self._page, None)
+                if event is None:
+                    self._look_further()
+                    continue
+            except StoreUnavailable:
+                if self._is_over:
+                    break
+                raise
+            self.position = event.position
+            return event
         raise StopIteration
+
+    @property
+    def _is_over(self) -> bool:
+        return self._closed.is_set() or self._store_closed.is_set()
+
+    def _look_further(self) -> None:
+        head = self._recorder.position()
+        if head > self.position:
+            self._page = self._through(head)
+        else:
+            self._recorder.wait_for_news(self.position, WAIT_S)
 
     def _through(self, head: int) -> Iterator[RecordedEvent]:
         yield from self._read(self.position, head)
@@ -70,6 +83,8 @@ def topics_of(types: Sequence[str | type] | None, registry: Registry) -> tuple[s
     """Return the topics, of every schema, of the given event classes or names; none given: all (an empty tuple)."""
     if types is None:
         return ()
+    if not types:
+        raise InvalidInput("types", "expected at least one, or None for all")
     known = (*registry.newest, *registry.older)
     found: list[str] = []
     for item in types:

@@ -31,6 +31,7 @@ def nested(depth: int) -> Any:
 
 
 SURROGATE = "a\ud800b"
+HUGE = 10**5000
 NOT_IDS: Mapping[str, Any] = {
     "number": 7,
     "bytes": b"id",
@@ -65,7 +66,8 @@ NOT_JSON: Mapping[str, Any] = {
     "lone surrogate": SURROGATE,
     "lone surrogate in a key": {SURROGATE: 1},
     "too deep": nested(65),
-    "an int of more digits than Python reads": 10**5000,
+    "an int of more digits than Python reads": HUGE,
+    "an int of more digits than Python reads, as key": {HUGE: 1},
 }
 
 
@@ -196,10 +198,6 @@ def test_values_are_json(store: ConversationStore, session: Session, unchanged: 
         refused(store, session, unchanged, place, VALUES[place], value)
 
 
-class _Meeting(datetime):
-    pass
-
-
 EXTREME = [
     datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
     datetime.max.replace(tzinfo=timezone(timedelta(hours=-12))),
@@ -207,7 +205,7 @@ EXTREME = [
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - what is refused
 
 WRONG: Mapping[str, tuple[Use, list[Any]]] = {
-    "role": (lambda _, s, x: s.add_message(x, "hi"), ["robot", "", "User", None, 1, ["user"], SURROGATE]),
+    "role": (lambda _, s, x: s.add_message(x, "hi"), ["robot", "", "User", None, 1, ["user"], SURROGATE, HUGE]),
     "content": (lambda _, s, x: s.add_message("user", x), [1, True, 1.5, {"text": "hi"}, b"hi", ("a",), SURROGATE]),
     "content of edit_message": (lambda _, s, x: s.edit_message("m-1", x), [1, {"text": "hi"}, b"hi"]),
     "tool_calls": (
@@ -241,24 +239,24 @@ WRONG: Mapping[str, tuple[Use, list[Any]]] = {
     "status of finish_run": (lambda _, s, x: s.finish_run("r-1", status=x), ["active", None, 1]),
     "status of sessions": (lambda store, _, x: store.sessions(status=x), ["open", 1]),
     "occurred_at": (lambda _, s, x: s.pause(occurred_at=x), ["now", 7, NAIVE, *EXTREME]),
-    "expected_version": (lambda _, s, x: s.pause(expected_version=x), [-1, 1.0, "1", True]),
+    "expected_version": (lambda _, s, x: s.pause(expected_version=x), [-1, 1.0, "1", True, -HUGE]),
     "colour": (lambda _, s, x: s.pause(**{"colour": x}), ["red"]),
     "last": (lambda _, s, x: s.history(last=x), [-1, 1.5, "1", True]),
     "max_tokens": (lambda _, s, x: s.history(max_tokens=x, count=lambda _: 1), [-1, 1.5, "1", True]),
     "count": (lambda _, s, x: s.history(max_tokens=5, count=x), [None, 7]),
-    "at": (lambda _, s, x: s.history(at=x), [-1, 99, 1.0, "1", True, NAIVE, *EXTREME]),
+    "at": (lambda _, s, x: s.history(at=x), [-1, 99, 1.0, "1", True, NAIVE, *EXTREME, HUGE]),
     "at of fork": (lambda _, s, x: s.fork(at=x), [-1, 0, 99, 1.0, "1", True, NAIVE]),
     "at of routes": (lambda _, s, x: s.routes(at=x), [-1, 99, "1"]),
     "version": (lambda _, s, x: s.at(x), [-1, 99, 1.0, "1", True, None]),
     "time": (lambda _, s, x: s.at(time=x), ["now", 7, NAIVE, *EXTREME]),
     "from_version": (lambda _, s, x: s.diff(x, 1), [-1, 99, 1.0, "1", True, None]),
     "to_version": (lambda _, s, x: s.diff(1, x), [-1, 99, 1.0, "1", True, None]),
-    "after": (lambda store, _, x: list(store.events(after=x)), [-1, 1.0, "1", True, None]),
+    "after": (lambda store, _, x: list(store.events(after=x)), [-1, 1.0, "1", True, None, 2**63]),
     "after of Session.events": (lambda _, s, x: list(s.events(x)), [-1, 1.0, "1", True, None]),
     "last of Session.events": (lambda _, s, x: list(s.events(last=x)), [-1, 0, 1.0, "1", True]),
-    "after of subscribe": (lambda store, _, x: store.subscribe(after=x), [-1, 1.0, "1", True]),
-    "types": (lambda store, _, x: list(store.events(types=x)), [["Nothing"], [7], [int], ["MessageAdded.v1"], [None]]),
-    "limit": (lambda store, _, x: store.sessions(limit=x), [0, -1, 1.5, "1", True, 10_001]),
+    "after of subscribe": (lambda store, _, x: store.subscribe(after=x), [-1, 1.0, "1", True, 2**63]),
+    "types": (lambda store, _, x: list(store.events(types=x)), [[], ["Nothing"], [7], [int], ["MessageAdded.v1"], "x"]),
+    "limit": (lambda store, _, x: store.sessions(limit=x), [0, -1, 1.5, "1", True, 10_001, HUGE]),
     "limit of messages": (lambda store, _, x: store.messages(user_id="alice", limit=x), [0, 10_001]),
     "limit of events": (lambda store, _, x: list(store.events(limit=x)), [-1, 1.5, "1", True]),
     "cursor": (

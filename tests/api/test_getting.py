@@ -246,7 +246,6 @@ def test_ping_and_close(store: ConversationStore) -> None:
         lambda: session.add_message("user", "hi"),
         session.history,
         lambda: list(store.events()),
-        store.verify,
         store.scrub,
     ):
         with pytest.raises(StoreUnavailable, match="closed"):

@@ -23,9 +23,9 @@ TABLES = (
     "message_index",
     "message_owners",
 )
-SILENT = ("snapshots.", "tracking.application_name", "views.tables", "keys.originator_id")
+SILENT = ("snapshots.", "tracking.application_name", "views.tables")
 """What may change without a word, no answer being wrong: a damaged snapshot is as good as none; the mark of the schema
-is made anew; a view's list of its tables serves dropping it; a key that names no session leads nowhere and is lost."""
+is made anew; a view's list of its tables serves dropping it."""
 NO_TYPE: dict[str, dict[str, object]] = {
     "state is text": {"state": "text"},
     "state is a number": {"state": 7},

@@ -64,7 +64,7 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
     database = Database(
         path,
         durability=durability,
-        timeout_s=_seconds(options.pop("timeout_s", 30.0)),
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
     )
     try:
@@ -86,9 +86,3 @@ def sqlite_path(url: str) -> str:
     if parts.netloc or not path or path == ":memory:":
         raise InvalidInput("url", "expected sqlite:///path/to/file.db (for memory: memory://)")
     return str(Path(path))
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_TIMEOUT_S:
-        raise InvalidInput("timeout_s", f"expected seconds, above 0 and at most {LONGEST_TIMEOUT_S}, got {value!r:.50}")
-    return float(value)

@@ -9,13 +9,12 @@ from turnlog.adapters.lines import Lines
 from turnlog.domain.envelope import header_of
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.mapper import Codec, StreamRow
-from turnlog.domain.recorder import KeyRow
+from turnlog.domain.recorder import FINGERPRINT_BYTES, NOTHING_CHANGED, KeyRow
 from turnlog.domain.values import Failure
 from turnlog.domain.verification import StreamCheck
 
 TELL_EVERY = 500
 """How many events are checked between two calls of ``tell``."""
-FINGERPRINT_BYTES = 16
 KEY_KINDS = ("message", "command")
 
 _decode_first = msgspec.json.Decoder(FirstLine).decode
@@ -148,8 +147,8 @@ def check_export(reading: ExportReading, codec: Codec, tell: Callable[[int], Non
             keys += 1
             if check is None or not 1 <= turn.key.version <= check.version:
                 raise reading.wrong(f"a key names an event of session {turn.stream!r} that is not here")
-            if len(turn.key.fingerprint) != FINGERPRINT_BYTES:
-                raise reading.wrong(f"a key's fingerprint has {FINGERPRINT_BYTES} bytes")
+            if turn.key.fingerprint[FINGERPRINT_BYTES:] not in (b"", NOTHING_CHANGED):
+                raise reading.wrong(f"a key's fingerprint has {FINGERPRINT_BYTES} bytes, or one more that is zero")
             if turn.key.kind not in KEY_KINDS:
                 raise reading.wrong(f"a key is of a message or a command, not of {turn.key.kind!r}")
             continue

@@ -103,7 +103,7 @@ class Group:
                 committed(self._store, self._receipt(plan, next(positions)))
                 yield one, Outcome(plan.loaded.state.version, new=True)
             else:
-                yield one, Outcome(plan.earlier[-1], new=False)
+                yield one, Outcome(plan.earlier[-1].version, new=False)
 
     def _decide(self, one: PlannedImport, reader: Reader | None) -> Plan | str:
         """Decide as for a session that is not there; or, with ``reader``, on what is."""

@@ -317,6 +317,7 @@ class MemoryRecorder(MemoryProcessRecorder):
 
     def check(self) -> list[str]:
         """Return nothing: memory has no check of its own."""
+        self._require_open()
         return []
 
     def size_bytes(self) -> int | None:
@@ -329,6 +330,7 @@ class MemoryRecorder(MemoryProcessRecorder):
 
     def scrub(self, *, vacuum: bool) -> list[str]:  # noqa: ARG002 - the port's
         """Return nothing pending: freed memory is the operating system's affair, and ends with the process."""
+        self._require_open()
         return []
 
     def close(self) -> None:

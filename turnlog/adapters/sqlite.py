@@ -255,10 +255,16 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         return found
 
     def check(self) -> list[str]:
-        """Return what SQLite's own integrity check finds."""
+        """Return what SQLite's own integrity check finds, and keys that no session has."""
+        lost = (
+            f"SELECT DISTINCT k.originator_id FROM {self._keys_table} k WHERE NOT EXISTS (SELECT 1 FROM"
+            f" {self.events_table} e WHERE e.originator_id = k.originator_id) LIMIT 10"
+        )
         with self.database.read() as connection:
             rows = connection.execute("PRAGMA integrity_check").fetchall()
-        return [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+            keys = connection.execute(lost).fetchall()
+        found = [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+        return [*found, *(f"there are keys of session {stream!r}, which does not exist" for (stream,) in keys)]
 
     def size_bytes(self) -> int | None:
         """Return the size of the database file and its write-ahead log."""

@@ -9,12 +9,15 @@ from typing import NamedTuple, Protocol
 
 from turnlog.domain.mapper import LogRow, StreamRow
 
+FINGERPRINT_BYTES = 16
+NOTHING_CHANGED = b"\0"
+
 
 class KeyRow(NamedTuple):
     """A ``message_id`` or ``command_id`` that was used: ``kind`` is ``message`` or ``command``.
 
-    ``version`` is that of the event it led to (of the last event then, where it changed nothing); ``fingerprint`` is
-    16 bytes of the command's hash.
+    ``version`` is that of the event it led to. ``fingerprint`` is 16 bytes of the command's hash; where the command
+    changed nothing, a zero byte follows (``NOTHING_CHANGED``) and ``version`` is that of the last event then.
     """
 
     kind: str

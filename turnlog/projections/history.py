@@ -6,7 +6,7 @@ a removal, an edit, a clearing or a compaction is met before the messages it con
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -322,64 +322,82 @@ def window(
     limit that is kept, so there the window begins later instead. ``exact`` does neither.
     """
     if max_tokens is not None and count is not None:
-        taken = _within(messages, last, max_tokens, count)
-        return taken if exact else _begin_later(taken)
+        taken, messages = _within(messages, last, max_tokens, count)
+        return taken if exact else _begin_later(taken, messages)
     taken = list(messages if last is None else islice(messages, last))[::-1]
-    if exact or last is None or not (missing := _open_calls(taken)):
+    if exact or last is None or not (missing := {_result(taken[i]) for i in _orphans(taken)}):
         return taken
     return _reach_back(taken, messages, missing)
 
 
 def _within(
     messages: Iterator[Message], last: int | None, max_tokens: int, count: Callable[[Message], int]
-) -> list[Message]:
+) -> tuple[list[Message], Iterator[Message]]:
+    """Return the newest messages that fit, oldest first, and those before them, newest first."""
     taken: list[Message] = []
     for message in messages if last is None else islice(messages, last):
         max_tokens -= count(message)
         if max_tokens < 0:
-            break
+            return taken[::-1], chain((message,), messages)
         taken.append(message)
-    return taken[::-1]
+    return taken[::-1], messages
 
 
-def _open_calls(window_: Sequence[Message]) -> set[str]:
-    """Return the ids of calls whose results stand in the window while they themselves stand before it."""
-    if not any(message.role == "tool" for message in window_):
-        return set()
-    called: set[str] = set()
-    missing: set[str] = set()
-    for message in window_:
-        called.update(_call_ids(message))
-        if message.role == "tool" and message.tool_call_id is not None and message.tool_call_id not in called:
-            missing.add(message.tool_call_id)
-    return missing
+def _result(message: Message) -> str | None:
+    """Return the id of the call whose result this is."""
+    return message.tool_call_id if message.role == "tool" else None
 
 
-def _call_ids(message: Message) -> set[str]:
+def _call_ids(message: Message) -> set[str | None]:
     calls = message.tool_calls or ()
     return {call["id"] for call in calls if isinstance(call.get("id"), str)}
 
 
-def _reach_back(taken: list[Message], earlier: Iterator[Message], missing: set[str]) -> list[Message]:
+def _orphans(window_: Sequence[Message]) -> list[int]:
+    """Return the places of results whose call does not stand in the window before them."""
+    if not any(message.role == "tool" for message in window_):
+        return []
+    called: set[str | None] = {None}
+    orphans: list[int] = []
+    for i, message in enumerate(window_):
+        if _result(message) not in called:
+            orphans.append(i)
+        called |= _call_ids(message)
+    return orphans
+
+
+def _reach_back(taken: list[Message], earlier: Iterator[Message], missing: set[str | None]) -> list[Message]:
     """Add earlier messages until the calls are there; results whose call is nowhere add nothing."""
     before: list[Message] = []
     reached = 0
+    inside: set[str | None] = set()  # results met on the way: they count once the window has come to begin before them
     for message in earlier:
         before.append(message)
-        if message.role == "tool" and message.tool_call_id is not None:
-            missing.add(message.tool_call_id)
-        if missing & _call_ids(message):
-            missing -= _call_ids(message)
+        calls = _call_ids(message)
+        inside -= calls
+        if missing & calls:
+            missing = (missing - calls) | inside
             reached = len(before)
+            inside.clear()
             if not missing:
                 break
+        elif _result(message) is not None:
+            inside.add(_result(message))
     return before[:reached][::-1] + taken
 
 
-def _begin_later(taken: list[Message]) -> list[Message]:
-    while missing := _open_calls(taken):
-        last = max(i for i, message in enumerate(taken) if message.tool_call_id in missing)
-        taken = taken[last + 1 :]
+def _begin_later(taken: list[Message], earlier: Iterator[Message]) -> list[Message]:
+    """Drop what stands up to the last result whose call was left outside; one whose call is nowhere stays."""
+    orphans = _orphans(taken)
+    if not orphans:
+        return taken
+    nowhere = {_result(taken[i]) for i in orphans}
+    for message in earlier:
+        nowhere -= _call_ids(message)
+        if not nowhere:
+            break
+    while cut := [i for i in _orphans(taken) if _result(taken[i]) not in nowhere]:
+        taken = taken[cut[-1] + 1 :]
     return taken
 
 

@@ -1,0 +1,269 @@
+"""Forking and resetting: sessions that begin from another's past."""
+
+from collections.abc import Callable
+
+import pytest
+
+import turnlog
+from tests.conftest import Clock
+from turnlog import (
+    ConcurrencyConflict,
+    ConversationStore,
+    IdempotencyConflict,
+    InvalidInput,
+    Session,
+    SessionGone,
+    SessionNotFound,
+)
+
+
+@pytest.fixture
+def told(session: Session, clock: Clock) -> Session:
+    """A session with something of everything in it."""
+    session.add_message("user", "one", message_id="m-1", actor="alice", correlation_id="request-1")
+    clock.advance(10)
+    session.collect(n=1, occurred_at=clock.now.replace(year=2020))
+    session.enter_route("booking")
+    session.add_message("assistant", "two", message_id="m-2", command_id="k-1")
+    session.start_run("r-1", model="m")
+    clock.advance(10)
+    return session
+
+
+def contents(session: Session) -> list[object]:
+    """Return what the visible messages say."""
+    return [message.content for message in session.history()]
+
+
+def test_a_fork_is_a_copy_that_goes_its_own_way(store: ConversationStore, told: Session) -> None:
+    """State, messages, routes and runs are those of the source; what is said to one is not said to the other."""
+    fork = told.fork("fork")
+    assert contents(fork) == contents(told) == ["one", "two"]
+    assert [m.message_id for m in fork.history()] == ["m-1", "m-2"]
+    assert (fork.data, fork.user_id, fork.status) == ({"n": 1}, "alice", "active")
+    assert fork.state.current_route == "booking"
+    assert [run.run_id for run in fork.runs()] == ["r-1"]
+    assert fork.state.forked_from == turnlog.events.ForkPoint(session_id="s-1", version=told.version)
+    assert told.state.forked_from is None
+    fork.add_message("user", "three")
+    told.collect(n=2)
+    assert (contents(told), fork.data) == (["one", "two"], {"n": 1})
+    assert store.get("fork").version == 7
+    assert store.verify().ok
+
+
+def test_a_forks_events_name_their_source(told: Session, clock: Clock) -> None:
+    """New event ids, causation the source's event, one append; what occurred keeps its time, and is recorded now."""
+    fork = told.fork()
+    sources, copies = list(told.events()), list(fork.events())
+    assert [copy.causation_id for copy in copies] == [source.event_id for source in sources]
+    assert not {copy.event_id for copy in copies} & {source.event_id for source in sources}
+    assert [copy.occurred_at for copy in copies] == [source.occurred_at for source in sources]
+    assert {copy.recorded_at for copy in copies} == {clock.now}
+    assert [(copy.actor, copy.correlation_id) for copy in copies] == [(s.actor, s.correlation_id) for s in sources]
+    assert [copy.turn for copy in copies] == [(i, 6) for i in range(1, 7)]
+    assert [copy.position for copy in copies] == list(range(copies[0].position, copies[0].position + 6))
+
+
+def test_a_fork_of_a_past_version_or_time(told: Session, clock: Clock) -> None:
+    """It holds what there was then."""
+    assert contents(told.fork(at=2)) == ["one"]
+    assert contents(told.fork(at=clock.now.replace(second=5))) == ["one"]
+    fork = told.fork(at=3)
+    assert (fork.data, fork.state.current_route, fork.version) == ({"n": 1}, None, 3)
+    assert fork.state.forked_from == turnlog.events.ForkPoint(session_id="s-1", version=3)
+
+
+@pytest.mark.parametrize("status", ["paused", "completed", "archived"])
+def test_a_fork_is_active_whatever_the_source_is(told: Session, status: str) -> None:
+    """Also of a closed session."""
+    told.set_status(status)
+    fork = told.fork()
+    assert (fork.status, fork.state.completed_at) == ("active", None)
+    fork.add_message("user", "on we go")
+    assert told.refresh().status == status
+
+
+def test_a_fork_takes_the_ids_of_its_messages_along(told: Session) -> None:
+    """A message said to the source is not said again to the fork; command ids are each session's own."""
+    fork = told.fork()
+    position = fork.add_message("user", "one", message_id="m-1").position
+    assert contents(fork) == ["one", "two"]
+    assert position == list(fork.events(after=1, last=6))[0].position + 4 or position is not None
+    with pytest.raises(IdempotencyConflict):
+        fork.add_message("user", "another", message_id="m-1")
+    assert fork.collect(x=1, command_id="k-1").event_ids
+    early = told.fork(at=1)
+    assert early.add_message("user", "anything", message_id="m-1").event_ids
+
+
+def test_a_fork_of_a_fork(told: Session) -> None:
+    """It says what it was taken from last."""
+    fork = told.fork("fork")
+    again = fork.fork("again", at=4)
+    assert again.state.forked_from == turnlog.events.ForkPoint(session_id="fork", version=4)
+    assert contents(again) == ["one"]
+
+
+def test_a_taken_id_is_refused(store: ConversationStore, told: Session) -> None:
+    """Also that of a deleted session; nothing is written."""
+    store.session("taken")
+    store.session("deleted").delete()
+    position = store.position
+    for session_id in ("taken", "deleted", "s-1"):
+        with pytest.raises(InvalidInput, match="session_id"):
+            told.fork(session_id)
+    assert store.position == position
+
+
+def test_a_long_session_is_forked_whole(store: ConversationStore) -> None:
+    """Several thousand events are one append, and opening the fork is quick for its snapshot."""
+    session = store.session("long")
+    session.add_messages([{"role": "user", "content": f"{n}"} for n in range(3_000)])
+    fork = session.fork("fork", at=2_500)
+    assert fork.version == 2_500
+    assert contents(fork) == contents(session)[:2_499]
+    assert store.verify().ok
+
+
+def test_erasing_the_source_leaves_the_fork(store: ConversationStore, told: Session) -> None:
+    """A fork is self-contained; and erasing the fork leaves the source."""
+    fork, other = told.fork("fork"), told.fork("other")
+    other.delete()
+    assert contents(told) == ["one", "two"]
+    told.delete()
+    assert contents(store.get("fork")) == ["one", "two"]
+    assert fork.refresh().data == {"n": 1}
+
+
+def test_a_fork_that_races_an_erasure_does_not_outlive_it(sqlite_url: str) -> None:
+    """A copy taken before the user was erased, and finished after, is not written."""
+    waiting: list[Callable[[], object]] = []
+    ids = iter(range(10_000))
+
+    def new_id() -> str:
+        if waiting:
+            waiting.pop()()
+        return f"id-{next(ids):05}"
+
+    for url in ("memory://", sqlite_url):
+        with turnlog.open(url, new_id=new_id) as store:
+            session = store.session("s-1", user_id="alice")
+            session.add_messages([{"role": "user", "content": f"secret {n}"} for n in range(20)])
+            waiting.append(lambda store=store: store.erase_user("alice"))
+            with pytest.raises(SessionGone):
+                session.fork("fork")
+            assert not store.exists("fork")
+            assert "secret" not in repr(list(store.events()))
+
+
+def test_reset_continues_in_a_new_session(store: ConversationStore, told: Session) -> None:
+    """The new one has the owner and agent, and says what it continues; the old one is archived; data stays behind."""
+    new = told.reset()
+    assert (new.user_id, new.agent, new.state.continued_from) == ("alice", told.agent, "s-1")
+    assert (new.data, contents(new), new.status, new.version) == ({}, [], "active", 1)
+    assert store.get("s-1").status == "archived"
+    assert contents(told) == ["one", "two"]
+    assert store.active_session("alice") is not None
+
+
+def test_reset_may_take_the_messages_along(store: ConversationStore, told: Session) -> None:
+    """The visible ones, in their wording, with their ids and when they occurred."""
+    told.edit_message("m-1", "one, edited")
+    told.add_message("user", "removed", message_id="m-3")
+    told.remove_message("m-3")
+    before = told.history()
+    new = told.reset(preserve_history=True)
+    assert [(m.message_id, m.role, m.content, m.occurred_at) for m in new.history()] == [
+        (m.message_id, m.role, m.content, m.occurred_at) for m in before
+    ]
+    assert new.state.message_count == 2
+    assert store.messages(user_id="alice", limit=2).items == new.history()[::-1]
+
+
+def test_reset_is_one_append(store: ConversationStore, told: Session) -> None:
+    """Refused, neither half of it is there."""
+    position = store.position
+    with pytest.raises(ConcurrencyConflict):
+        told.reset(expected_version=1)
+    assert store.position == position
+    assert [summary.status for summary in store.sessions().items] == ["active"]
+    new = told.reset(expected_version=told.version, actor="admin")
+    positions = [event.position for event in store.events(after=position)]
+    assert positions == list(range(position + 1, position + 3))
+    assert next(iter(new.events())).actor == "admin"
+
+
+def test_reset_with_a_command_id_is_idempotent(store: ConversationStore, told: Session) -> None:
+    """The same successor for the same id, for every handle; another for another id; what was used is a conflict."""
+    first = told.reset(command_id="k-9")
+    first.add_message("user", "on we go")
+    again = store.get("s-1").reset(command_id="k-9")
+    assert (again.id, contents(again)) == (first.id, ["on we go"])
+    assert told.reset(command_id="k-10").id != first.id
+    with pytest.raises(IdempotencyConflict):
+        told.reset(command_id="k-1")
+    with pytest.raises(IdempotencyConflict):
+        told.reset(command_id="k-9", preserve_history=True)
+    assert len(store.sessions().items) == 3
+
+
+def test_a_reset_whose_successor_was_deleted_stays_done(store: ConversationStore, told: Session) -> None:
+    """The repetition of a reset does not begin a third session, and does not bring back the deleted one."""
+    told.reset(command_id="k-9").delete()
+    position = store.position
+    with pytest.raises(SessionGone):
+        told.reset(command_id="k-9")
+    assert store.position == position
+    assert store.verify().ok
+
+
+def test_of_two_racing_resets_with_one_id_one_is_done(sqlite_url: str) -> None:
+    """Both give the same successor, and there is one."""
+    waiting: list[Callable[[], object]] = []
+
+    def clock() -> object:
+        if waiting:
+            waiting.pop()()
+        return turnlog.ids.utc_now()
+
+    for url in ("memory://", sqlite_url):
+        with turnlog.open(url, clock=clock) as store:  # type: ignore[arg-type]
+            session, other = store.session("s-1", user_id="alice"), store.get("s-1")
+            session.add_message("user", "hi")
+            meanwhile: list[Session] = []
+            waiting.append(
+                lambda other=other, meanwhile=meanwhile: meanwhile.append(
+                    other.reset(command_id="k-1", preserve_history=True)
+                )
+            )
+            new = session.reset(command_id="k-1", preserve_history=True)
+            assert new.id == meanwhile[0].id
+            assert contents(store.get(new.id)) == ["hi"]
+            assert len(store.sessions().items) == 2
+            assert store.verify().ok
+
+
+def test_nothing_said_in_the_last_moment_is_lost_by_a_reset(sqlite_url: str) -> None:
+    """A message that comes while a reset that keeps the history is decided, is kept."""
+    waiting: list[Callable[[], object]] = []
+
+    def new_id() -> str:
+        if waiting:
+            waiting.pop()()
+        return turnlog.ids.new_id()
+
+    for url in ("memory://", sqlite_url):
+        with turnlog.open(url, new_id=new_id) as store:
+            session, other = store.session("s-1"), store.get("s-1")
+            session.add_message("user", "one")
+            waiting.append(lambda other=other: other.add_message("user", "two"))
+            new = session.reset(preserve_history=True)
+            assert contents(new) == contents(store.get("s-1")) == ["one", "two"]
+
+
+def test_an_unknown_session_is_not_forked(store: ConversationStore) -> None:
+    """A session must exist to be forked or reset; through another's store it does not."""
+    store.session("s-1", user_id="alice")
+    with pytest.raises(SessionNotFound):
+        store.for_user("bob").get("s-1")
