@@ -398,6 +398,8 @@ class ConversationStore:
         while found := self._sessions_of(owner):
             forks += sum(loaded.state.forked_from is not None for loaded in found)
             plans = erase(self._decider, found)
+            for plan in plans:
+                self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
             sessions += len(plans)
             events += sum(plan.loaded.state.version for plan in plans)
         return ErasureReport(sessions=sessions, events=events, forks=forks, pending=self._pending() if sessions else ())

@@ -50,7 +50,7 @@ class _Vfs(ctypes.Structure):
         ("next", _pointer),
         ("name", ctypes.c_char_p),
         ("data", _pointer),
-        ("open", ctypes.CFUNCTYPE(_int, _pointer, ctypes.c_char_p, _pointer, _int, _pointer)),
+        ("open", ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer)),  # SQLite keeps the name's address
         ("delete", ctypes.CFUNCTYPE(_int, _pointer, ctypes.c_char_p, _int)),
         *[(f"other{i}", _pointer) for i in range(14)],
     ]
@@ -110,9 +110,9 @@ class Disk:
         """Note that something was acknowledged."""
         self.operations.append(Operation("mark", "", note))
 
-    def _opened(self, _: int, name: bytes | None, file: int, flags: int, out: int) -> int:
+    def _opened(self, _: int, name: int | None, file: int, flags: int, out: int) -> int:
         result = int(self._under.open(ctypes.addressof(self._under), name, file, flags, out))
-        path = (name or b"").decode()
+        path = "" if name is None else ctypes.string_at(name).decode()
         if result == 0 and path.startswith(self._directory):
             self._paths[file] = path
             if flags & _CREATE and flags & _JOURNALS:
