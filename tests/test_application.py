@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.dispatch import singledispatchmethod
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import IntegrityError, Tracking
 from eventsourcing.projection import Projection, ProjectionRunner
@@ -107,7 +108,7 @@ def test_aggregates_live_on_it(restaurant: Restaurant) -> None:
 
 
 def test_snapshots_are_taken_and_used(restaurant: Restaurant) -> None:
-    """With snapshotting on, a snapshot is stored beside the events at the interval, and an aggregate is made from it."""
+    """With snapshotting on, a snapshot is stored at the interval, and an aggregate is made from it."""
     table = restaurant.open_table(seats=9)
     for name in "abcdef":
         restaurant.seat(table, name)
@@ -183,6 +184,7 @@ class Seated(Projection[SeatedCount]):
 
     name = "seated"
 
+    @singledispatchmethod
     def process_event(self, domain_event: Any, tracking: Tracking) -> None:
         """Count the seated."""
         self.view.seated(tracking, 1 if type(domain_event).__name__ == "GuestSeated" else 0)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.chain import genesis
-from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, Found
+from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, Found, fingerprint
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.errors import (
     ConcurrencyConflict,
@@ -38,6 +38,7 @@ from turnlog.domain.recorder import (
 )
 from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
 from turnlog.domain.values import Message, Receipt, SessionState
+from turnlog.inputs import WriteOptions
 from turnlog.projections.history import (
     Occurrence,
     messages_back,
@@ -451,6 +452,21 @@ class Decider:
             durability=self.recorder.durability,
             hash=text_hash(last.hash),
         )
+
+
+def said_with(command: Command, options: WriteOptions) -> Said:
+    """Return a command with what the keywords of a write say about it."""
+    command_id = options.get("command_id")
+    return Said(
+        command=command,
+        bare=command,
+        occurred_at=options.get("occurred_at"),
+        actor=options.get("actor"),
+        correlation_id=options.get("correlation_id"),
+        causation_id=options.get("causation_id"),
+        keys=() if command_id is None else (("command", command_id, fingerprint((command,))),),
+        expected_version=options.get("expected_version"),
+    )
 
 
 def _found_message(message: Message | None) -> c.FoundMessage | None:

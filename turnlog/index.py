@@ -5,8 +5,8 @@ log, which is never stale, and take the place of their rows.
 """
 
 import base64
-from collections.abc import Callable, Sequence
-from time import monotonic
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import monotonic, sleep
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -18,12 +18,14 @@ from turnlog.domain.values import Message, Page, SessionState, SessionSummary, U
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
 from turnlog.projections.message_index import MessageRow
-from turnlog.projections.session_index import SessionFilter, SessionRow
+from turnlog.projections.session_index import Counts, SessionFilter, SessionRow
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
 OVERLAY_EVENTS = 10_000
 """How many events a query overlays in memory before it rather waits for the view."""
 _ALL = 1 << 40
+_PAGE = 1_000
+_POLL_S = 0.05
 _Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _NOTHING: frozenset[str] = frozenset()
 K = TypeVar("K")
@@ -86,24 +88,45 @@ class Index:
 
     def users(self, limit: int, cursor: str | None) -> Page[UserSummary]:
         """Return a page of users, in order of their ids."""
-        self.level("session_index")
         after = None if cursor is None else _cursor(cursor, str)
-        rows = self._views.select_users(self._tenant, after=after, limit=limit + 1)
+        behind = self._behind("session_index", "strong")
+        if behind:
+            users = _users(self._overlaid(behind))
+            rows = [users[user_id] for user_id in sorted(users) if after is None or user_id > after]
+        else:
+            rows = self._views.select_users(self._tenant, after=after, limit=limit + 1)
         return Page(items=rows[:limit], next_cursor=_next(rows, limit, lambda row: row.user_id))
 
+    def counts(self) -> Counts:
+        """Count sessions, their events and visible messages, users, and sessions by status."""
+        behind = self._behind("session_index", "strong")
+        if not behind:
+            counted: Counts = self._views.counts(self._tenant)
+            return counted
+        sessions = events = messages = 0
+        statuses: dict[str, int] = {}
+        users: set[str] = set()
+        for summary in self._overlaid(behind):
+            sessions, events, messages = sessions + 1, events + summary.version, messages + summary.message_count
+            statuses[summary.status] = statuses.get(summary.status, 0) + 1
+            if summary.user_id is not None:
+                users.add(summary.user_id)
+        return Counts(sessions, events, messages, len(users), statuses)
+
     def level(self, *names: str) -> None:
-        """Bring views up to the log's head, waiting for others if need be.
+        """Bring views (none named: all) up to the log's head, waiting for others if need be.
 
         Raises:
             StoreUnavailable: that took longer than the query timeout.
         """
         deadline = monotonic() + self._timeout_s
-        while not self._engine.catch_up(names=names, wait=False):
+        while not self._engine.catch_up(names=names or None, wait=False):
+            if self._engine.catch_up(names=names or None, wait=True):
+                break
             if monotonic() > deadline:
-                raise StoreUnavailable(
-                    f"views {', '.join(names)} are behind the log, and somebody else is writing them"
-                )
-            self._engine.catch_up(names=names, wait=True)
+                which = f"views {', '.join(names)}" if names else "views"
+                raise StoreUnavailable(f"{which} are behind the log, and this store cannot write them now")
+            sleep(_POLL_S)
 
     def _behind(self, view: str, consistency: str) -> frozenset[str]:
         """Return the ids of sessions that the view has not caught up with."""
@@ -124,6 +147,16 @@ class Index:
             return self._engine.catch_up(names=(view,), wait=False)
         except StoreUnavailable:
             return False
+
+    def _overlaid(self, behind: frozenset[str]) -> Iterator[SessionSummary]:
+        """Yield every session: the view's rows, in pages, and those that it has not caught up with, live."""
+        where = SessionFilter(tenant=self._tenant, without=tuple(behind))
+        before = None
+        while rows := self._views.select_sessions(where, before=before, limit=_PAGE):
+            yield from (row.summary for row in rows)
+            before = rows[-1].updated_position
+        live = (self._live_row(session_id) for session_id in behind)
+        yield from (row.summary for row in live if row is not None)
 
     def _live_row(self, session_id: str) -> SessionRow | None:
         decider = self._decider
@@ -176,6 +209,21 @@ def summary_of(state: SessionState) -> SessionSummary:
     """Return the summary of a session that exists."""
     fields = {name: getattr(state, name) for name in SessionSummary.__struct_fields__ if name != "session_id"}
     return SessionSummary(session_id=state.id, **fields)
+
+
+def _users(sessions: Iterable[SessionSummary]) -> dict[str, UserSummary]:
+    """Return the owners of sessions, by id."""
+    users: dict[str, UserSummary] = {}
+    for one in sessions:
+        if one.user_id is not None:
+            old = users.get(one.user_id)
+            users[one.user_id] = UserSummary(
+                user_id=one.user_id,
+                sessions=1 + (old.sessions if old else 0),
+                messages=one.message_count + (old.messages if old else 0),
+                updated_at=max(one.updated_at, old.updated_at) if old else one.updated_at,
+            )
+    return users
 
 
 def _items(newest_first: Sequence[Message]) -> list[int]:

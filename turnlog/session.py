@@ -66,7 +66,7 @@ class Home(Protocol):
         """Copy events 1..version into a new session."""
         ...
 
-    def reset_session(self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions) -> "Session":
+    def reset_session(self, writer: SessionWriter, options: WriteOptions, *, preserve_history: bool) -> "Session":
         """Start the successor and archive this session."""
         ...
 
@@ -493,8 +493,8 @@ class Session:
     def reset(self, *, preserve_history: bool = False, **options: Unpack[WriteOptions]) -> "Session":
         """Archive this session and return a new one that continues it, with its owner and, if wanted, its messages."""
         self._require_no_turn("reset")
-        preserved = self.history() if inputs.flag("preserve_history", preserve_history) else []
-        return self._home.reset_session(self._writer, preserved, inputs.options(options))
+        preserve = inputs.flag("preserve_history", preserve_history)
+        return self._home.reset_session(self._writer, inputs.options(options), preserve_history=preserve)
 
     def fork(self, session_id: str | None = None, *, at: Moment | None = None) -> "Session":
         """Return a new active session that holds copies of this one's events, all or those up to ``at``.

@@ -7,21 +7,19 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from uuid import NAMESPACE_OID, uuid5
 
 import msgspec
 from msgspec.structs import replace
 
-from turnlog import ids, inputs
+from turnlog import ids, inputs, resetting
 from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
-from turnlog.decider import Decider, Loaded, Said
+from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.commands import fingerprint
 from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound, StoreError
 from turnlog.domain.events import Json
 from turnlog.domain.mapper import Codec
-from turnlog.domain.recorder import Batch, Recorder
+from turnlog.domain.recorder import Batch, Reader, Recorder
 from turnlog.domain.values import (
     Erasure,
     ErasureReport,
@@ -41,6 +39,7 @@ from turnlog.forking import fork_batch
 from turnlog.index import Index
 from turnlog.inputs import WriteOptions
 from turnlog.projections.engine import Engine
+from turnlog.projections.history import require_living
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Projection
@@ -474,7 +473,7 @@ class ConversationStore:
     def delete_session(self, writer: SessionWriter, options: WriteOptions) -> Receipt:
         """Write the tombstone and destroy the content."""
         command = c.DeleteSession()
-        (plan,) = erase(self._decider, [writer.loaded], _said(command, options))
+        (plan,) = erase(self._decider, [writer.loaded], said_with(command, options))
         writer.loaded = plan.loaded
         pending = self._pending()
         receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
@@ -483,32 +482,31 @@ class ConversationStore:
         return receipt
 
     def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> Session:
-        """Copy events 1..version into a new session."""
-        state = writer.loaded.state
-        new_id = session_id or self._decider.new_id()
-        batch = fork_batch(self._decider, state.id, new_id, version)
-        self._recorder.append((batch,), lambda _: _refuse_taken(new_id))
+        """Copy events 1..version into a new session, unless the source is deleted meanwhile."""
+        decider, source = self._decider, writer.loaded.state.id
+        new_id = session_id or decider.new_id()
+        batch = fork_batch(decider, source, new_id, version)
+
+        def still(reader: Reader) -> Sequence[Batch]:
+            require_living(reader, decider.stream(source))
+            if reader.select_stream(batch.stream, limit=1):
+                raise InvalidInput("session_id", f"expected a new id, but there is (or was) a session {new_id!r}")
+            return (batch,)
+
+        self._recorder.append((), still)
         fork = self.get(new_id)
-        self._committed(self._decider.receipt_at(new_id, fork.version))
+        self._committed(decider.receipt_at(new_id, fork.version))
         return fork
 
-    def reset_session(self, writer: SessionWriter, preserved: Sequence[Message], options: WriteOptions) -> Session:
+    def reset_session(self, writer: SessionWriter, options: WriteOptions, *, preserve_history: bool) -> Session:
         """Start the successor and archive this session, in one append; the same ``command_id`` gives the same one."""
-        old = self._decider.load(writer.loaded.state.id, writer.loaded)
-        command_id = options.get("command_id")
-        successor = self._decider.new_id() if command_id is None else _derived_id(old.state.id, command_id)
-        if self.exists(successor):
-            return self.get(successor)
-        start = c.StartSession(user_id=old.state.user_id, agent=old.state.agent, continued_from=old.state.id)
-        audit: WriteOptions = {**options, "command_id": None, "expected_version": None}
-        said = [_said(start, audit), *(_repeated(message, audit) for message in preserved)]
-        new = self._decider.plan(self._recorder, self._decider.nothing(successor), said)
-        archive = _said(c.SetStatus("archived", "reset"), {**options, "command_id": None})
-        plan, receipt = self._decider.write(old, (archive,), also=(new.batch,))
-        writer.loaded = plan.loaded
-        self._committed(receipt)
+        decider, session_id = self._decider, writer.loaded.state.id
+        successor, receipt = resetting.reset(decider, session_id, options, preserve_history=preserve_history)
+        writer.loaded = decider.load(session_id, writer.loaded)
         session = self.get(successor)
-        self._committed(self._decider.receipt_at(successor, session.version))
+        if receipt is not None:
+            self._committed(receipt)
+            self._committed(decider.receipt_at(successor, session.version))
         return session
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -588,30 +586,3 @@ def _add_message(message: e.ReplacementMessage | Message) -> c.AddMessage:
         message.tool_call_id,
         message.metadata,
     )
-
-
-def _repeated(message: Message, options: WriteOptions) -> Said:
-    """Return a message said again in another session: same id, and it still occurred when it did."""
-    return _said(_add_message(message), {**options, "occurred_at": message.occurred_at})
-
-
-def _said(command: c.Command, options: WriteOptions) -> Said:
-    command_id = options.get("command_id")
-    return Said(
-        command=command,
-        bare=command,
-        occurred_at=options.get("occurred_at"),
-        actor=options.get("actor"),
-        correlation_id=options.get("correlation_id"),
-        causation_id=options.get("causation_id"),
-        keys=() if command_id is None else (("command", command_id, fingerprint((command,))),),
-        expected_version=options.get("expected_version"),
-    )
-
-
-def _derived_id(session_id: str, command_id: str) -> str:
-    return str(uuid5(NAMESPACE_OID, f"turnlog reset {session_id} {command_id}"))
-
-
-def _refuse_taken(session_id: str) -> Sequence[Batch]:
-    raise InvalidInput("session_id", f"expected a new id, but there is (or was) a session {session_id!r}")

@@ -1,6 +1,5 @@
 """One SQLite database: lending connections, its lock, its errors, and what a fork or a close does to it."""
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -48,6 +47,19 @@ def insert(database: Database) -> None:
         connection.execute("INSERT INTO t VALUES (1)")
 
 
+def insert_many(database: Database, n: int) -> None:
+    """Commit ``n`` rows, one by one."""
+    for _ in range(n):
+        insert(database)
+
+
+def interrupted_insert(database: Database) -> None:
+    """Write a row, and be interrupted before the end."""
+    with database.write() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+        raise KeyboardInterrupt
+
+
 class TestLending:
     def test_is_where_it_was_asked_to_be(self, database: Database, path: str) -> None:
         """A path is a path, whatever characters it has."""
@@ -65,9 +77,8 @@ class TestLending:
 
     def test_undoes_on_any_exception(self, database: Database) -> None:
         """What raises inside leaves nothing behind, and the database goes on working."""
-        with pytest.raises(KeyboardInterrupt), database.write() as connection:
-            connection.execute("INSERT INTO t VALUES (1)")
-            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_insert(database)
         assert count(database) == 0
         insert(database)
         assert count(database) == 1
@@ -95,7 +106,7 @@ class TestLending:
 
     @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])
     def test_durability_is_what_the_connection_does(self, tmp_path: Path, durability: str, level: int) -> None:
-        """``full`` syncs at every commit, ``normal`` at checkpoints; the log is write-ahead, deleted bytes are zeroed."""
+        """``full`` syncs at every commit, ``normal`` at checkpoints; deleted bytes are zeroed."""
         with closing(Database(str(tmp_path / "d.db"), durability=durability)) as database:
             assert database.durability == durability
             with database.write() as connection:
@@ -149,8 +160,7 @@ class TestLocking:
         assert database.path is not None
         with closing(Database(database.path)) as other:
             threads = [
-                threading.Thread(target=lambda used=used: [insert(used) for _ in range(25)])
-                for used in (database, other, database, other)
+                threading.Thread(target=insert_many, args=(used, 25)) for used in (database, other, database, other)
             ]
             for thread in threads:
                 thread.start()
@@ -235,16 +245,7 @@ class TestErrors:
                 connection.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
             reading = [threading.Event() for _ in range(3)]
             ends: list[BaseException] = []
-
-            def read_on(started: threading.Event, database: Database = database, ends: list[BaseException] = ends) -> None:
-                try:
-                    while True:
-                        count(database)
-                        started.set()
-                except BaseException as error:  # noqa: BLE001 - judged below
-                    ends.append(error)
-
-            threads = [threading.Thread(target=read_on, args=(started,), daemon=True) for started in reading]
+            threads = [threading.Thread(target=read_on, args=(database, at, ends), daemon=True) for at in reading]
             for thread in threads:
                 thread.start()
             for started in reading:
@@ -253,6 +254,16 @@ class TestErrors:
             for thread in threads:
                 thread.join(LONG_S)
             assert [type(error) for error in ends] == [StoreUnavailable] * 3
+
+
+def read_on(database: Database, started: threading.Event, ends: list[BaseException]) -> None:
+    """Read until that raises, and tell what."""
+    try:
+        while True:
+            count(database)
+            started.set()
+    except BaseException as error:  # noqa: BLE001 - judged by the test
+        ends.append(error)
 
 
 class TestFiles:
@@ -358,7 +369,7 @@ def _open_files(path: str) -> list[str]:
     found: list[str] = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(descriptor)
+            target = str(descriptor.readlink())
         except OSError:
             continue
         if target.startswith(path):

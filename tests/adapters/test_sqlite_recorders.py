@@ -21,7 +21,7 @@ from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
 
-R = TypeVar("R", sqlite.SQLiteAggregateRecorder, sqlite.SQLiteTrackingRecorder)
+R = TypeVar("R", bound=sqlite.SQLiteAggregateRecorder | sqlite.SQLiteTrackingRecorder)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def damage(path: Path) -> Damage:
     def change(table: str, column: str, stream: str, value: object) -> None:
         name = {"keys": Names().keys, "snapshots": Names().snapshots}[table]
         with closing(sqlite3.connect(path)) as connection, connection:
-            statement = f"UPDATE {name} SET {column} = ? WHERE originator_id = ?"  # noqa: S608 - names of this file
+            statement = f"UPDATE {name} SET {column} = ? WHERE originator_id = ?"
             assert connection.execute(statement, (value, stream)).rowcount == 1
 
     return change

@@ -7,7 +7,15 @@ from collections.abc import Callable
 import pytest
 
 import turnlog
-from turnlog import ConversationStore, InvalidInput, Receipt, RecordedEvent, Session, SessionClosed, Subscription, events
+from turnlog import (
+    ConversationStore,
+    Receipt,
+    RecordedEvent,
+    Session,
+    SessionClosed,
+    Subscription,
+    events,
+)
 
 DEADLINE_S = 30
 

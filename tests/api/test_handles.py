@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import turnlog
-from turnlog import ConcurrencyConflict, ConversationStore, Session, SessionClosed
+from turnlog import ConcurrencyConflict, ConversationStore, Session, SessionClosed, SessionGone
 
 
 def test_interleaved_writes_never_lose(store: ConversationStore, session: Session) -> None:
@@ -155,3 +155,20 @@ def test_ids_of_the_applications_own_making(url: str) -> None:
         ids += [session.call_tool("find", {}).call_id, *(event.event_id for event in session.events())]
         assert set(ids) <= set(made)
         assert len(set(ids)) == len(ids)
+
+
+def test_gone_comes_before_any_other_refusal(store: ConversationStore, session: Session) -> None:
+    """A deleted session says so whatever else is wrong with the command: the version it expects, what it names."""
+    other = store.get("s-1")
+    session.delete()
+    for handle in (session, other):
+        for use in (
+            lambda handle=handle: handle.collect(n=1, expected_version=1),
+            lambda handle=handle: handle.collect(n=1, expected_version=7),
+            lambda handle=handle: handle.edit_message("nowhere", "hi", expected_version=7),
+            lambda handle=handle: handle.delete(expected_version=7),
+            lambda handle=handle: handle.reset(expected_version=7),
+            lambda handle=handle: handle.reset(command_id="k-1"),
+        ):
+            with pytest.raises(SessionGone):
+                use()

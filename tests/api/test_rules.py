@@ -240,7 +240,10 @@ def test_data_belongs_to_the_route_it_was_collected_on(session: Session) -> None
     session.collect(date="tomorrow", issue="cold")
     state = session.state
     assert state.data == {"name": "Alice", "n": 2, "date": "tomorrow", "issue": "cold"}
-    assert state.data_by_route == {"booking": {"n": 2, "date": "today"}, "support": {"date": "tomorrow", "issue": "cold"}}
+    assert state.data_by_route == {
+        "booking": {"n": 2, "date": "today"},
+        "support": {"date": "tomorrow", "issue": "cold"},
+    }
     session.discard("date", "n", "nothing")
     assert session.state.data_by_route == {"support": {"issue": "cold"}}
     assert session.data == {"name": "Alice", "issue": "cold"}

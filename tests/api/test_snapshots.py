@@ -149,7 +149,7 @@ def test_a_damaged_snapshot_is_ignored(sqlite_url: str, tmp_path: Path, column: 
             assert version == 100
             damage: dict[str, object] = {"version": 99, "revision": 2, "hash": b"", "seal": b"x" * 16}
             damage["state"] = state.replace(b"alice", b"mally")
-            db.execute(f"UPDATE turnlog_snapshots SET {column} = ?", (damage[column],))  # noqa: S608 - one of five
+            db.execute(f"UPDATE turnlog_snapshots SET {column} = ?", (damage[column],))
             db.commit()
         assert store.get("s-1").state == right
         for n in range(100):
@@ -162,4 +162,7 @@ def test_the_seal_of_a_snapshot_is_over_all_of_it() -> None:
     """Snapshots of other sessions, versions or revisions do not have the same checksum."""
     row = SnapshotRow(1, 1, b"h", b"s")
     seals = {row_seal("a", *row), row_seal("b", *row), row_seal("a", *row._replace(version=2))}
-    assert len(seals | {row_seal("a", *row._replace(revision=2)), row_seal("a", *row._replace(hash=b"hs", state=b""))}) == 5
+    assert (
+        len(seals | {row_seal("a", *row._replace(revision=2)), row_seal("a", *row._replace(hash=b"hs", state=b""))})
+        == 5
+    )

@@ -39,5 +39,3 @@ class TextIds:
     def new_originator_id(self) -> UUID | str:
         """Return a new id."""
         return f"conversation/{uuid4()}"
-
-

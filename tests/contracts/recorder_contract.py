@@ -67,7 +67,7 @@ class AppendContract:
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2, 3]
 
     def test_a_taken_key_asks_again(self, recorder: Recorder) -> None:
-        """A key that was used asks again, where the reader finds it with version and fingerprint; nothing is written."""
+        """A key that was used asks again, where the reader finds it whole; nothing is written."""
         used = key("k", 2)
         write(recorder, batch(S, 2, keys=[used]))
         before = recorder.select_stream(S)
@@ -271,9 +271,7 @@ class ReadContract:
 
     def test_no_reader_is_overtaken(self, recorder: Recorder) -> None:
         """A reader that has seen position N never finds a new event below N, while several threads write."""
-        threads = [
-            threading.Thread(target=_append_many, args=(recorder, str(i), 40, f"default/{i}")) for i in range(4)
-        ]
+        threads = [threading.Thread(target=_append_many, args=(recorder, str(i), 40, f"default/{i}")) for i in range(4)]
         for thread in threads:
             thread.start()
         seen: list[int] = []
@@ -394,7 +392,11 @@ def _append_many(recorder: Recorder, name: str, n: int, stream: str = S) -> None
         return Batch(stream, [(rows[0][1] + 1 if rows else 1, name, b"%d" % i)])
 
     for i in range(n):
-        recorder.append((next_batch(recorder, i),), lambda reader, i=i: (next_batch(reader, i),))
+
+        def again(reader: Reader, i: int = i) -> Sequence[Batch]:
+            return (next_batch(reader, i),)
+
+        recorder.append((next_batch(recorder, i),), again)
 
 
 def _snapshot(stream: str) -> SnapshotRow:

@@ -46,9 +46,9 @@ def write(recorder: Recorder, *batches: Batch) -> list[int]:
     return recorder.append(batches, not_again)
 
 
-def grow(recorder: Recorder, stream: str, n: int, **more: str) -> list[StreamRow]:
+def grow(recorder: Recorder, stream: str, n: int, words: str = "said") -> list[StreamRow]:
     """Append ``n`` events to a stream, in one turn, and return all its rows."""
-    write(recorder, batch(stream, n, before=recorder.select_stream(stream), **more))
+    write(recorder, batch(stream, n, before=recorder.select_stream(stream), words=words))
     return recorder.select_stream(stream)
 
 

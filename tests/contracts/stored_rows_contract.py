@@ -1,5 +1,6 @@
-"""What recorders promise that keep rows where damage can reach them. The inheriting class gives ``recorder`` and
-``damage``.
+"""What recorders promise that keep rows where damage can reach them.
+
+The inheriting class gives the fixtures ``recorder`` and ``damage``.
 """
 
 from collections.abc import Callable
@@ -38,9 +39,7 @@ class StoredRowsContract:
         ("column", "value"),
         [("version", 1), ("revision", 2), ("hash", b"." * 32), ("state", b"{}"), ("seal", b"." * 16)],
     )
-    def test_a_damaged_snapshot_is_none(
-        self, recorder: Recorder, damage: Damage, column: str, value: object
-    ) -> None:
+    def test_a_damaged_snapshot_is_none(self, recorder: Recorder, damage: Damage, column: str, value: object) -> None:
         """A snapshot that does not match its seal is as good as none."""
         snapshot = SnapshotRow(2, 1, b"h" * 32, b"{1}")
         write(recorder, batch(S, 2, snapshot=snapshot), batch(T, 2, snapshot=snapshot))

@@ -17,7 +17,8 @@ from turnlog.domain import events as e
 from turnlog.domain.chain import genesis
 from turnlog.domain.envelope import NewEvent, erase, header_of, private_of, seal, split
 from turnlog.domain.errors import CorruptLog
-from turnlog.domain.events import Erased, Event
+from turnlog.domain.events import Event
+from turnlog.domain.mapper import absent
 from turnlog.domain.upcasting import REGISTRY
 
 NOON = datetime(2026, 1, 2, 12, 30, 0, 123456, tzinfo=UTC)
@@ -167,7 +168,7 @@ def test_erasing_keeps_the_header_byte_for_byte(new: NewEvent) -> None:
     assert split(gone) == (cut, digest, None)
     assert erase(gone) == gone
     assert private_of(gone) is None
-    assert CODEC.event(new.topic, gone) == Erased(new.topic)
+    assert CODEC.event(new.topic, gone) == absent(new.topic)
     recorded = CODEC.recorded((7, new.originator_id, new.originator_version, new.topic, gone))
     assert (recorded.actor, recorded.correlation_id, recorded.causation_id) == (None, None, None)
     assert (recorded.hash, recorded.event_id) == (b64encode(digest).decode(), new.event_id)

@@ -11,8 +11,9 @@ import ctypes
 import random
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 SECTOR = 512
 IOERR_WRITE, IOERR_FSYNC, FULL = 778, 1034, 13
@@ -50,7 +51,7 @@ class _Vfs(ctypes.Structure):
         ("next", _pointer),
         ("name", ctypes.c_char_p),
         ("data", _pointer),
-        ("open", ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer)),  # SQLite keeps the name's address
+        ("open", ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer)),
         ("delete", ctypes.CFUNCTYPE(_int, _pointer, ctypes.c_char_p, _int)),
         *[(f"other{i}", _pointer) for i in range(14)],
     ]
@@ -99,7 +100,7 @@ class Disk:
         self._methods: dict[int, tuple[_Methods, _Methods]] = {}
         _kept.append(self)
 
-    def __enter__(self) -> "Disk":
+    def __enter__(self) -> Self:
         assert self._library.sqlite3_vfs_register(ctypes.byref(self._vfs), 1) == 0
         return self
 
@@ -112,7 +113,7 @@ class Disk:
 
     def _opened(self, _: int, name: int | None, file: int, flags: int, out: int) -> int:
         result = int(self._under.open(ctypes.addressof(self._under), name, file, flags, out))
-        path = "" if name is None else ctypes.string_at(name).decode()
+        path = "" if name is None else ctypes.string_at(name).decode()  # SQLite itself keeps the name's address
         if result == 0 and path.startswith(self._directory):
             self._paths[file] = path
             if flags & _CREATE and flags & _JOURNALS:
@@ -125,10 +126,10 @@ class Disk:
         address = ctypes.addressof(under)
         if address not in self._methods:
             made = _Methods.from_buffer_copy(under)
-            made.close = type(under.close)(lambda file: self._closed(under, file))
-            made.write = type(under.write)(lambda *given: self._written(under, *given))
-            made.truncate = type(under.truncate)(lambda file, size: self._truncated(under, file, size))
-            made.sync = type(under.sync)(lambda file, flags: self._synced(under, file, flags))
+            made.close = type(under.close)(partial(self._closed, under))
+            made.write = type(under.write)(partial(self._written, under))
+            made.truncate = type(under.truncate)(partial(self._truncated, under))
+            made.sync = type(under.sync)(partial(self._synced, under))
             self._methods[address] = (under, made)
         return self._methods[address][1]
 

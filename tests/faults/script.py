@@ -7,7 +7,7 @@ ids are the same for both, so that the answers can be compared byte for byte.
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -56,11 +56,8 @@ def steps() -> list[Step]:
         lambda s: s.get("s-2").assign_owner("alice"),
     ]
     for i in range(12):
-        made += [
-            lambda s, i=i: _message(s, f"s-{i % 3}", i),
-            lambda s, i=i: _turn(s, f"s-{i % 3}", i),
-        ]
-    made += [
+        made += [partial(_message, session_id=f"s-{i % 3}", i=i), partial(_turn, session_id=f"s-{i % 3}", i=i)]
+    once: list[Step] = [
         lambda s: s.get("s-0").edit_message("m-0", "edited"),
         lambda s: s.get("s-1").remove_message("m-1"),
         lambda s: s.get("s-2").compact_history("in short", 3),
@@ -72,11 +69,10 @@ def steps() -> list[Step]:
         lambda s: s.get("fork").set_history([{"role": "user", "content": "anew", "message_id": "new"}]),
         lambda s: s.get("fork").clear_data(),
     ]
-    for i in range(110):  # beyond the first snapshot
-        made.append(lambda s, i=i: s.get("s-0").add_message("user", f"later {i}", message_id=f"later-{i}"))
+    made += once
+    made += [partial(_later, i=i) for i in range(110)]  # beyond the first snapshot
     for i in range(12):
-        made.append(lambda s, i=i: s.session(f"n-{i}", user_id=USERS[i % 2]))
-        made.append(lambda s, i=i: _turn(s, f"n-{i}", i))
+        made += [partial(_start, i=i), partial(_turn, session_id=f"n-{i}", i=i)]
     made.append(lambda s: s.get("n-3").delete())
     return made
 
@@ -84,6 +80,14 @@ def steps() -> list[Step]:
 def _message(store: turnlog.ConversationStore, session_id: str, i: int) -> None:
     content = f"message {i} " * (1, 5, 200)[i % 3]
     store.get(session_id).add_message("user", content, message_id=f"m-{i}", actor="browser")
+
+
+def _later(store: turnlog.ConversationStore, i: int) -> None:
+    store.get("s-0").add_message("user", f"later {i}", message_id=f"later-{i}")
+
+
+def _start(store: turnlog.ConversationStore, i: int) -> None:
+    store.session(f"n-{i}", user_id=USERS[i % 2])
 
 
 def _turn(store: turnlog.ConversationStore, session_id: str, i: int) -> None:

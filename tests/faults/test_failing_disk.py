@@ -13,8 +13,8 @@ from turnlog.domain.errors import StoreUnavailable
 
 pytestmark = pytest.mark.slow
 TURN = 12
-EVERY = 3
-"""Of the calls that write, every third is made to fail in each of the ways; each in one of them."""
+EVERY = 9
+"""Of the calls that write, every ninth is made to fail."""
 
 
 class Way(NamedTuple):
@@ -92,7 +92,8 @@ class Scenario:
         except StoreUnavailable as error:
             self.errors.append(error)
         except turnlog.TurnlogError as error:  # "there is no session": its step has failed
-            assert self.errors, error
+            if not self.errors:
+                raise AssertionError("it was told by a step without a fault") from error
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -326,9 +326,8 @@ def test_a_foreign_writer(url: str, tmp_path: Path) -> None:
             foreign.execute("BEGIN IMMEDIATE")
             with pytest.raises(StoreUnavailable, match="another program held the database"):
                 session.add_message("user", "refused")
-            with pytest.raises(StoreUnavailable), session.turn():
-                session.add_message("user", "refused")
-                session.add_message("user", "too")
+            with pytest.raises(StoreUnavailable):
+                session.add_messages([{"role": "user", "content": words} for words in ("refused", "too")])
             with pytest.raises(StoreUnavailable):
                 session.add_message("user", "refused", message_id="m")
             assert len(session.history()) == 1

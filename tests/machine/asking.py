@@ -132,7 +132,7 @@ class Asking(Turning):
 
     @invariant()
     def the_list_of_sessions_is_as_the_model_says(self) -> None:
-        summarised(self.stores[1].sessions(limit=100).items, self.book.sessions())
+        summarised(self.stores[2].sessions(limit=100).items, self.book.sessions())
 
 
 def _paged(limit: int, read: Callable[[str | None], Page[T]]) -> list[T]:

@@ -35,11 +35,14 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
+            if url != "memory://":
+                raise InvalidInput("url", "expected memory:// and nothing after it")
             return _memory()
         case "sqlite":
             return _sqlite(url, durability, options)
         case _:
-            raise InvalidInput("url", f"expected one of {SCHEMES}, got the scheme {scheme!r:.50}")
+            known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
+            raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
 
 
 def _memory() -> Backend:
@@ -79,9 +82,13 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
 
 def sqlite_path(url: str) -> str:
     """Return the file that an SQLite URL names (``sqlite:///relative`` or ``sqlite:////absolute``)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidInput("url", f"expected {SCHEMES}") from error
     if parts.query:
-        raise InvalidInput("url", f"expected no query in it; give {dict(parse_qsl(parts.query))} as keywords of open()")
+        names = ", ".join(name for name, _ in parse_qsl(parts.query))
+        raise InvalidInput("url", f"expected no query in it; give {names} as keywords of open()")
     path = parts.path.removeprefix("/")
     if parts.netloc or not path or path == ":memory:":
         raise InvalidInput("url", "expected sqlite:///path/to/file.db (for memory: memory://)")

@@ -147,7 +147,8 @@ def check_export(reading: ExportReading, codec: Codec, tell: Callable[[int], Non
             keys += 1
             if check is None or not 1 <= turn.key.version <= check.version:
                 raise reading.wrong(f"a key names an event of session {turn.stream!r} that is not here")
-            if turn.key.fingerprint[FINGERPRINT_BYTES:] not in (b"", NOTHING_CHANGED):
+            print_ = turn.key.fingerprint
+            if len(print_) < FINGERPRINT_BYTES or print_[FINGERPRINT_BYTES:] not in (b"", NOTHING_CHANGED):
                 raise reading.wrong(f"a key's fingerprint has {FINGERPRINT_BYTES} bytes, or one more that is zero")
             if turn.key.kind not in KEY_KINDS:
                 raise reading.wrong(f"a key is of a message or a command, not of {turn.key.kind!r}")

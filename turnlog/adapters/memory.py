@@ -232,7 +232,7 @@ class MemoryRecorder(MemoryProcessRecorder):
         """Commit ``batches``; see ``Recorder``."""
         with self._lock:
             self._require_open()
-            if not all(self._fits(batch) for batch in batches):
+            if not batches or not all(self._fits(batch) for batch in batches):
                 batches = again(self)
             return [self._write(batch) for batch in batches]
 

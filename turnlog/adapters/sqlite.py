@@ -128,6 +128,8 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         return positions
 
     def _append(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int] | None:
+        if not batches:
+            return None
         first = batches[0]
         simple = len(batches) == 1 and len(first.rows) <= FEW and not (first.keys or first.snapshot or first.erase)
         try:

@@ -80,9 +80,9 @@ class Recorder(Reader, Protocol):
     def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
         """Commit ``batches`` and return, per batch, the position of its last row (0 where it has none).
 
-        Positions within a batch are contiguous. If a version or key is already taken, nothing of it is written and
-        ``again`` is asked, under whatever keeps other writers out, for batches that fit what it then reads. What
-        ``again`` raises is raised here, with nothing written.
+        Positions within a batch are contiguous. If a version or key is already taken, or no batch is given, nothing of
+        it is written and ``again`` is asked, under whatever keeps other writers out, for batches that fit what it then
+        reads. What ``again`` raises is raised here, with nothing written.
 
         Raises:
             ConcurrencyConflict, StoreUnavailable, OutcomeUnknown, CorruptLog.

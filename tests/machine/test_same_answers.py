@@ -1,0 +1,80 @@
+"""The same history on two backends gives the same answers: receipts, refusals, states, histories, lists."""
+
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import turnlog
+from tests.machine import commands
+from tests.machine.commands import Said
+from tests.machine.plainly import exact, plain
+from turnlog import ConversationStore, Message, Receipt, Session, TurnlogError
+
+_turns = st.lists(
+    st.tuples(st.sampled_from(commands.IDS), st.lists(commands.said, min_size=1, max_size=4)), max_size=12
+)
+_DIFFERENT = ("hash", "durability", "size_bytes")
+"""What differs from store to store: hashes, for their salt, and what a storage says of itself."""
+
+
+@given(turns=_turns)
+@settings(max_examples=20)
+def test_two_backends_give_the_same_answers(turns: list[tuple[str, list[Said]]]) -> None:
+    """With the same clock and the same ids, everything a caller sees is the same in memory and on SQLite."""
+    with tempfile.TemporaryDirectory(prefix="turnlog-answers-") as folder:
+        assert answers("memory://", turns) == answers(f"sqlite:///{folder}/sessions.db", turns)
+
+
+def answers(url: str, turns: list[tuple[str, list[Said]]]) -> list[str]:
+    """Say all of it to a new store, and return all it answers."""
+    clock, made = [datetime(2026, 1, 1, tzinfo=UTC)], iter(range(1_000_000))
+    found: list[Any] = []
+    with turnlog.open(url, durability="normal", clock=lambda: clock[0], new_id=lambda: f"id-{next(made):06}") as store:
+        for n, (session_id, said) in enumerate(turns):
+            clock[0] += timedelta(seconds=n % 3 - 1)
+            there = store.exists(session_id)
+            session = store.session(session_id, user_id=None if there else commands.USERS[n % 2])
+            if len(said) % 2:
+                found += [_answer(lambda one=one: commands.expecting(one, session.version).to(session)) for one in said]
+            else:
+                found.append(_answer(lambda: _turn(session, said)))
+            found += [session.state, session.history(), session.history(last=2), session.runs()]
+        found += _seen(store)
+        found += [store.session(session_id).fork(f"fork of {session_id}").state for session_id, _ in turns[:1]]
+        found += [store.session(session_id).delete().version for session_id, _ in turns[:1]]
+        found += _seen(store)
+    return [exact(_same(plain(one))) for one in found]
+
+
+def _seen(store: ConversationStore) -> list[Any]:
+    """Return what queries say."""
+    events = [[event.position, event.session_id, event.version, event.topic, event.event] for event in store.events()]
+    lists = [store.sessions().items, store.sessions(status="active", limit=2).items, store.users().items]
+    messages = [store.messages(user_id=user).items for user in commands.USERS]
+    return [events, lists, messages, store.stats(), [head.version for head in store.heads()], store.verify()]
+
+
+def _turn(session: Session, said: list[Said]) -> Receipt:
+    with session.turn() as turn:
+        for one in said:
+            one._replace(kwargs={k: v for k, v in one.kwargs.items() if k != "expected_version"}).to(session)
+    return turn.receipt
+
+
+def _answer(use: Callable[[], Receipt | Message | None]) -> Any:
+    """Return what it gives, or the words of its refusal."""
+    try:
+        return use()
+    except TurnlogError as error:
+        return [type(error).__name__, str(error)]
+
+
+def _same(value: Any) -> Any:
+    """Return what must be the same."""
+    if isinstance(value, dict):
+        return {key: _same(item) for key, item in value.items() if key not in _DIFFERENT}  # pyright: ignore[reportUnknownVariableType]
+    return [_same(item) for item in value] if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType]
