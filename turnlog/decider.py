@@ -23,6 +23,7 @@ from turnlog.domain.errors import (
     IdempotencyConflict,
     InvalidInput,
     RuleViolation,
+    SessionGone,
     SessionNotFound,
 )
 from turnlog.domain.events import Event
@@ -310,6 +311,8 @@ class Decider:
 
     def _require_version(self, loaded: Loaded, expected: int) -> None:
         version = loaded.state.version
+        if loaded.state.deleted:
+            raise SessionGone(f"session {loaded.state.id!r} was deleted")
         if version != expected:
             raise ConcurrencyConflict(
                 f"session {loaded.state.id!r} is at version {version}, expected_version was {expected}"

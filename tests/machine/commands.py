@@ -78,6 +78,7 @@ _COMMANDS: tuple[st.SearchStrategy[Said], ...] = (
     _call("collect", objects),
     _call("collect", objects),
     st.builds(Said, st.just("discard"), _keys.map(tuple), st.just({})),
+    st.just(Said("discard", ("a", "b", "c", ""), {})),
     _call("clear_data"),
     _call("set_context", objects, unset=_keys),
     _call("set_metadata", objects, unset=_keys),

@@ -103,20 +103,24 @@ class Saying(Told):
     def _say(self, session: Session, talk: Any, said: Said) -> None:
         said = commands.expecting(said, talk.version)
         before, last = talk.version, talk.messages[-1:]
+        known = any(talk.keys.get(key) for key in _keys(said))
         result = self.both(lambda: said.to(session), lambda result: talk.say(said, self.clock, made_by(result)))
         self.touched.add(session.id)
         if result is not None and not {"command_id", "message_id"}.isdisjoint(said.kwargs):
             self.keyed.setdefault(session.id, []).append(said)
         if isinstance(result, Receipt):
-            self._receives(session, said, before, result)
+            self._receives(session, said, before, result, known=known)
             self.agrees(session)
         elif talk.version > before:
             assert [result.message_id] == [message["message_id"] for message in last]
 
-    def _receives(self, session: Session, said: Said, before: int, receipt: Receipt) -> None:
+    def _receives(self, session: Session, said: Said, before: int, receipt: Receipt, *, known: bool) -> None:
         """Require the right receipt: the first one, where it was said before."""
-        used = [("command", said.kwargs.get("command_id")), ("message", said.kwargs.get("message_id"))]
-        if any([self.repeats(session.id, kind, key, receipt) for kind, key in used]):
+        if any([self.repeats(session.id, kind, key, receipt) for kind, key in _keys(said)]):
+            return
+        if known:
+            assert {*receipt.event_ids} <= {event.event_id for event in session.events()}
+            assert self.talk(session.id).version == before
             return
         nothing = self.talk(session.id).version == before
         if said.name == "add_messages" and said.args[0] and nothing and "command_id" not in said.kwargs:
@@ -146,6 +150,7 @@ class Saying(Told):
         if fork is not None:
             self.agrees(fork)
             self.touched.add(fork.id)
+            self.keyed[fork.id] = [said for said in self.keyed.get(session.id, ()) if "message_id" in said.kwargs]
             copies = zip(session.events(), fork.events(), strict=False)
             assert all(copy.causation_id == origin.event_id for origin, copy in copies if copy.version <= version)
 
@@ -220,3 +225,10 @@ class Saying(Told):
     @rule()
     def keep_heads(self) -> None:
         self.heads += self.store.heads()
+
+
+def _keys(said: Said) -> list[tuple[str, str]]:
+    """Return the ids it is said under."""
+    used = [("command", said.kwargs.get("command_id"))]
+    used += [("message", said.kwargs.get("message_id"))] if said.name == "add_message" else []
+    return [(kind, key) for kind, key in used if key is not None]
