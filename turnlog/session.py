@@ -267,7 +267,9 @@ class Session:
         """Take the last visible message out of the history and return it, or None if there is none."""
         if self._writer.turn is not None:
             last = next(self._messages(first_page=8), None)
-            self._writer.say(c.PopMessage(), options)
+            # What is returned goes, and nothing else, though others may write before the turn is over.
+            taken = c.SetMetadata({}) if last is None else c.RemoveMessage(last.message_id)
+            self._writer.say(taken, options, bare=c.PopMessage())
             return last
         receipt = self._writer.say(c.PopMessage(), options)
         if not receipt.event_ids or receipt.version is None:

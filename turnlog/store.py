@@ -275,8 +275,7 @@ class ConversationStore:
     def stats(self) -> Stats:
         """Return counts over this tenant."""
         self._require_all("stats")
-        self._index.level("session_index")
-        counts = self._parts.views.counts(self.tenant)
+        counts = self._index.counts()
         return Stats(
             sessions=counts.sessions,
             events=counts.events,

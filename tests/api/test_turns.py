@@ -250,3 +250,17 @@ def test_what_was_read_inside_cannot_change_what_is_written(session: Session) ->
     (message,) = session.history()
     assert (message.content, message.metadata) == ([{"type": "text", "text": "hi"}], {"n": [1]})
     assert (session.data, session.runs()[0].details) == ({"n": [1]}, {"n": [1]})
+
+
+def test_a_pop_inside_takes_what_it_returned(store: ConversationStore, session: Session) -> None:
+    """Whatever others say before the end, the message that was given back goes, and no message nobody has seen."""
+    session.add_message("user", "one", message_id="m-1")
+    other = store.get("s-1")
+    with session.turn():
+        popped = session.pop_message()
+        assert session.pop_message() is None
+        other.add_message("user", "two", message_id="m-2")
+        session.collect(n=1)
+    assert popped is not None
+    assert popped.message_id == "m-1"
+    assert contents(session) == ["two"]

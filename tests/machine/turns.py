@@ -1,6 +1,5 @@
 """The state machine's turns: committed, abandoned, nested, repeated, and with somebody else writing in between."""
 
-from itertools import zip_longest
 from typing import Any
 
 from hypothesis import strategies as st
@@ -77,21 +76,21 @@ class Turning(Saying):
     ) -> None:
         session, talk = self.picked(place, number)
         expected = None if offset is None else max(0, talk.version + offset)
-        made: list[str | None] = []
+        done: list[tuple[Said, str | None]] = []
 
         def speak() -> Turn:
             with session.turn(command_id=command_id, expected_version=expected) as turn:
-                made.extend(made_by(one.to(session)) for one in said)
+                done.extend(done_by(one, one.to(session)) for one in said)
             return turn
 
         def model(_: object) -> None:
             if talk.repeats(command_id, parts_of(said)):
                 return
-            if expected not in (None, talk.version) and len(made) == len(said):
+            if expected not in (None, talk.version) and len(done) == len(said):
                 raise Refused(ConcurrencyConflict)
             copied = talk.copy()
-            for one, made_id in zip_longest(said, made):
-                copied.say(one, self.clock, made_id)
+            for one, made in [*done, *((one, None) for one in said[len(done) :])]:
+                copied.say(one, self.clock, made)
             if command_id is not None:
                 copied.used(command_id, parts_of(said))
             talk.become(copied)
@@ -160,17 +159,16 @@ class Spoken:
             result = one.to(self.session)
         except TurnlogError:
             return
-        self.done.append((one, made_by(result)))
+        self.done.append(done_by(one, result))
 
     def _followed(self, one: Said) -> None:
         clock, last, before = self.machine.clock, self.seen.messages[-1:], self.seen.version
         result: Any = self.machine.both(
             lambda: one.to(self.session), lambda result: self.seen.say(one, clock, made_by(result))
         )
-        if isinstance(result, Receipt):
-            self.done.append((one, made_by(result)))
-        elif one.name == "pop_message" and self.seen.version > before:
-            self.done.append((one, None))
+        if isinstance(result, Receipt) or one.name == "pop_message":
+            self.done.append(done_by(one, result))
+        if one.name == "pop_message" and self.seen.version > before:
             assert [result.message_id] == [message["message_id"] for message in last]
         self._sees()
 
@@ -180,6 +178,15 @@ class Spoken:
             assert same(plain(self.session.state), self.seen.state)
             history = [message.message_id for message in self.session.history()]
             assert history == [message["message_id"] for message in self.seen.messages]
+
+
+def done_by(one: Said, result: Any) -> tuple[Said, str | None]:
+    """Return what was done, with the id that was made for it: a pop takes the message it returned, and no other."""
+    if one.name == "pop_message":
+        return (
+            Said("set_metadata", ({},), {}) if result is None else Said("remove_message", (result.message_id,), {})
+        ), None
+    return one, made_by(result)
 
 
 def parts_of(said: list[Said]) -> list[Said]:
