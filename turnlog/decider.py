@@ -225,6 +225,8 @@ class Decider:
     ) -> Plan:
         """Decide every command in turn on the state that the one before left, and seal the events."""
         state = loaded.state
+        if state.deleted:  # said here for those who say nothing, too: an empty turn
+            raise SessionGone(f"session {state.id!r} was deleted")
         stream = self.stream(state.id)
         if turn_key is not None:
             done = self._earlier(reader, stream, (("command", *turn_key),))
@@ -242,7 +244,7 @@ class Decider:
                     earlier.append(done)
                     continue
             if one.expected_version is not None:
-                self._require_version(loaded, one.expected_version)
+                self.require_version(loaded, one.expected_version)
             found = NOTHING
             if type(one.command) in LOOKING_UP:
                 found = self.look_up(reader, stream, loaded.state.version, one.command, pending)
@@ -309,7 +311,12 @@ class Decider:
         last = state.updated_at
         return last if last is not None and now < last else now
 
-    def _require_version(self, loaded: Loaded, expected: int) -> None:
+    def require_version(self, loaded: Loaded, expected: int) -> None:
+        """Return if the session is at that version.
+
+        Raises:
+            SessionGone, ConcurrencyConflict: it was deleted, or is at another.
+        """
         version = loaded.state.version
         if loaded.state.deleted:
             raise SessionGone(f"session {loaded.state.id!r} was deleted")

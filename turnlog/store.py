@@ -350,8 +350,8 @@ class ConversationStore:
         self._engine.add(projection)
 
     def catch_up(self) -> None:
-        """Bring every view up to the log's head."""
-        self._index.level(*(view.name for view in self._engine.status()))
+        """Bring every view that this store knows up to the log's head."""
+        self._index.level()
 
     def rebuild(self, view: str | None = None, progress: Callable[[RebuildProgress], object] | None = None) -> None:
         """Build a view (or all) anew from the log beside the one that answers, then swap in one transaction.

@@ -12,6 +12,7 @@ from turnlog import inputs
 from turnlog.decider import Decider, Loaded, Said
 from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, fingerprint
 from turnlog.domain.errors import (
+    ConcurrencyConflict,
     CorruptLog,
     IdempotencyConflict,
     InvalidInput,
@@ -152,21 +153,30 @@ class Draft:
         self.receipt: Receipt | None = None
 
     def say(self, said: Said) -> Receipt:
-        """Add a command; it is decided now, and again should somebody else write before the end."""
+        """Add a command; it is decided now, and again should somebody else write before the end.
+
+        What it may be refused for is looked at in the order of ``Decider.plan``: repetition, version, rules.
+        """
         self._told.append(said.bare)
-        if self._done_before or self._is_said(said):
+        if self._done_before:
             return Receipt(session_id=self.state.id)
+        try:
+            return self._add(said)
+        except (RuleViolation, InvalidInput, SessionNotFound, ConcurrencyConflict, CorruptLog):
+            if not self._renew():
+                raise
+            return self._add(said)
+
+    def _add(self, said: Said) -> Receipt:
+        nothing_yet = Receipt(session_id=self.state.id)
+        if self._is_said(said):
+            return nothing_yet
         earlier = self._earlier(said)
         if earlier is None:
-            try:
-                self._decide(said)
-            except (RuleViolation, InvalidInput, SessionNotFound, CorruptLog):
-                if not self._renew():
-                    raise
-                self._decide(said)
+            self._decide(said)
         self._said.append(said)
         self._keys.update(_keys(said))
-        return earlier or Receipt(session_id=self.state.id)
+        return earlier or nothing_yet
 
     def commit(self) -> None:
         """Write all of it as one append."""
@@ -206,6 +216,8 @@ class Draft:
 
     def _decide(self, said: Said) -> None:
         decider = self._writer.decider
+        if said.expected_version is not None:
+            decider.require_version(self._base, said.expected_version)
         found = NOTHING
         if type(said.command) in LOOKING_UP and not self.state.deleted:
             stream, version = decider.stream(self.state.id), self._base.state.version

@@ -106,8 +106,11 @@ class Talk:
         for message in history:
             self._message(message)
 
-    def say(self, said: Said, clock: datetime, made: str | None = None) -> None:
-        """Do what was said, or refuse it and change nothing; ``made`` is the id that the store made for it."""
+    def say(self, said: Said, clock: datetime, made: str | None = None, *, expected: bool = True) -> None:
+        """Do what was said, or refuse it and change nothing; ``made`` is the id that the store made for it.
+
+        ``expected`` tells whether the session was at the version that the turn around it expects.
+        """
         if self.state["deleted"]:
             raise Refused(SessionGone)
         said = uniform(said)
@@ -116,12 +119,10 @@ class Talk:
             parts = [Said("add_message", (), dict(message)) for message in said.args[0]]
         if self.repeats(said.kwargs.get("command_id"), parts):
             return
-        expected = said.kwargs.get("expected_version")
-        if parts and expected is not None and expected != self.version:
-            raise Refused(ConcurrencyConflict)
+        expected = expected and said.kwargs.get("expected_version") in (None, self.version)
         copied = self.copy()
         for part in parts:
-            copied._do(part, clock, said.kwargs.get("occurred_at"), made)
+            copied._do(part, clock, said.kwargs.get("occurred_at"), made, expected=expected)
         if said.kwargs.get("command_id") is not None:
             copied.used(said.kwargs["command_id"], parts)
         self.become(copied)
@@ -144,10 +145,14 @@ class Talk:
         self.state["deleted"] = True
         self.recorded()
 
-    def _do(self, said: Said, clock: datetime, occurred_at: datetime | None, made: str | None) -> None:
+    def _do(
+        self, said: Said, clock: datetime, occurred_at: datetime | None, made: str | None, *, expected: bool
+    ) -> None:
         message_id = said.kwargs.get("message_id") if said.name == "add_message" else None
         if self.repeats(message_id, [said], "message"):
             return
+        if not expected:
+            raise Refused(ConcurrencyConflict)
         if self.state["status"] in CLOSED and said.name not in ALSO_WHEN_CLOSED:
             raise Refused(SessionClosed)
         self.at(clock, said.kwargs.get("occurred_at") or occurred_at)

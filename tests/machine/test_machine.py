@@ -12,7 +12,7 @@ QUICK = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
-THOROUGH = settings(QUICK, max_examples=60, stateful_step_count=50)
+THOROUGH = settings(QUICK, max_examples=45, stateful_step_count=50)
 
 
 class OnMemory(Asking):
