@@ -77,7 +77,7 @@ def test_what_handles_return_are_copies(session: Session) -> None:
     message.content[0]["text"] = "ho"
     past = session.at(2)
     past.data["n"].append(3)
-    expected = {"n": [1], "deep": {"a": {"b": []}}}
+    expected: dict[str, object] = {"n": [1], "deep": {"a": {"b": []}}}
     assert (session.data, session.at(2).data, session.state.context) == (expected, expected, {"c": [1]})
     assert session.history()[0].content == [{"text": "hi"}]
     assert session.refresh().data == expected
@@ -119,7 +119,7 @@ def test_threads_share_a_handle(store: ConversationStore, session: Session) -> N
     assert store.verify().ok
 
 
-def test_stores_of_several_threads_write_at_once(url: str, reopen: Callable[[], ConversationStore]) -> None:
+def test_stores_of_several_threads_write_at_once(reopen: Callable[[], ConversationStore]) -> None:
     """Turns of racing writers are each whole; every receipt names its own events."""
     reopen().session("s-1")
 
@@ -161,14 +161,15 @@ def test_gone_comes_before_any_other_refusal(store: ConversationStore, session: 
     """A deleted session says so whatever else is wrong with the command: the version it expects, what it names."""
     other = store.get("s-1")
     session.delete()
+    uses: list[Callable[[Session], object]] = [
+        lambda s: s.collect(n=1, expected_version=1),
+        lambda s: s.collect(n=1, expected_version=7),
+        lambda s: s.edit_message("nowhere", "hi", expected_version=7),
+        lambda s: s.delete(expected_version=7),
+        lambda s: s.reset(expected_version=7),
+        lambda s: s.reset(command_id="k-1"),
+    ]
     for handle in (session, other):
-        for use in (
-            lambda handle=handle: handle.collect(n=1, expected_version=1),
-            lambda handle=handle: handle.collect(n=1, expected_version=7),
-            lambda handle=handle: handle.edit_message("nowhere", "hi", expected_version=7),
-            lambda handle=handle: handle.delete(expected_version=7),
-            lambda handle=handle: handle.reset(expected_version=7),
-            lambda handle=handle: handle.reset(command_id="k-1"),
-        ):
+        for use in uses:
             with pytest.raises(SessionGone):
-                use()
+                use(handle)

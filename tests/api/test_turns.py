@@ -1,6 +1,7 @@
 """Turns: everything said inside is one append, or nothing is."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -211,9 +212,8 @@ def test_a_turn_belongs_to_one_thread(session: Session) -> None:
 
 
 @pytest.mark.parametrize("use", [Session.delete, Session.fork, Session.reset])
-def test_what_is_an_append_of_its_own_is_refused_inside(session: Session, use: object) -> None:
+def test_what_is_an_append_of_its_own_is_refused_inside(session: Session, use: Callable[[Session], object]) -> None:
     """Deleting, forking and resetting do not join a turn, and say so."""
-    assert callable(use)
     with session.turn(), pytest.raises(InvalidInput, match="turn"):
         use(session)
     assert session.version == 1

@@ -1,36 +1,43 @@
-"""Windows of a history: the newest n, those before a message, those that fit; never parting a tool's result from its call."""
+"""Windows of a history: the newest n, those before a message, those that fit.
 
-from collections.abc import Callable, Mapping
-from typing import Any
+No window parts a tool's result from its call.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import pytest
 
-from turnlog import ConversationStore, Message, Session, SessionGone
+from turnlog import ConversationStore, InvalidInput, Message, Session, SessionGone
+
+Said: TypeAlias = dict[str, Any]
 
 
-def user(content: str) -> dict[str, Any]:
+def user(content: str) -> Said:
     """Return a user's message."""
     return {"role": "user", "content": content, "message_id": content}
 
 
-def call(content: str, *call_ids: str) -> dict[str, Any]:
+def call(content: str, *call_ids: str) -> Said:
     """Return an assistant's message that calls tools."""
-    calls = [{"id": call_id, "name": "find", "arguments": {}} for call_id in call_ids]
+    calls: list[Said] = [{"id": call_id, "name": "find", "arguments": {}} for call_id in call_ids]
     return {"role": "assistant", "content": content, "message_id": content, "tool_calls": calls}
 
 
-def result(content: str, call_id: str) -> dict[str, Any]:
+def result(content: str, call_id: str) -> Said:
     """Return a tool's message."""
     return {"role": "tool", "content": content, "message_id": content, "tool_call_id": call_id}
 
 
-PAIRED = [user("a"), call("call x", "x"), result("x", "x"), user("b"), call("call y z", "y", "z"), result("y", "y")]
-PAIRED += [user("c"), result("z", "z"), user("d")]
+PAIRED = [
+    *(user("a"), call("call x", "x"), result("x", "x"), user("b")),
+    *(call("call y z", "y", "z"), result("y", "y"), user("c"), result("z", "z"), user("d")),
+]
 ORPHAN = [user("a"), call("call x", "x"), result("x", "x"), user("b"), result("?", "nowhere"), user("c")]
 AGAIN = [call("1", "x"), result("r1", "x"), user("a"), call("2", "x"), result("r2", "x"), user("b")]
 LINKED = [call("call x", "x"), call("call y", "y"), result("x", "x"), user("a"), result("y", "y"), user("b")]
 
-LAST: Mapping[str, tuple[list[dict[str, Any]], int, list[str]]] = {
+LAST: Mapping[str, tuple[list[Said], int, list[str]]] = {
     "none": (PAIRED, 0, []),
     "no tool": (PAIRED, 1, ["d"]),
     "between a call and its result": (PAIRED, 2, ["call y z", "y", "c", "z", "d"]),
@@ -44,7 +51,7 @@ LAST: Mapping[str, tuple[list[dict[str, Any]], int, list[str]]] = {
     "an earlier call of that id": (AGAIN, 5, ["1", "r1", "a", "2", "r2", "b"]),
     "a pair that begins in another pair": (LINKED, 2, ["call x", "call y", "x", "a", "y", "b"]),
 }
-FITTING: Mapping[str, tuple[list[dict[str, Any]], int, list[str]]] = {
+FITTING: Mapping[str, tuple[list[Said], int, list[str]]] = {
     "nothing fits": (PAIRED, 0, []),
     "no tool": (PAIRED, 1, ["d"]),
     "a result without its call begins later": (PAIRED, 2, ["d"]),
@@ -113,8 +120,6 @@ def test_before_names_a_visible_message(session: Session) -> None:
     """A removed message is no place to begin from, except where removed ones are asked for too."""
     session.add_messages([user("a"), user("b"), user("c")])
     session.remove_message("b")
-    from turnlog import InvalidInput
-
     with pytest.raises(InvalidInput, match="before"):
         session.history(before="b")
     assert contents(session.history(before="c")) == ["a"]
@@ -155,7 +160,7 @@ def test_a_session_deleted_while_it_is_read_is_gone(store: ConversationStore, se
 
 @pytest.mark.parametrize("read", [Session.events, Session.replay])
 def test_a_replay_of_a_session_deleted_meanwhile_is_gone(
-    store: ConversationStore, session: Session, read: Callable[[Session], Any]
+    store: ConversationStore, session: Session, read: Callable[[Session], Iterator[object]]
 ) -> None:
     """Replaying and reading events stop where the session was deleted in between."""
     session.add_messages([user(f"{n}") for n in range(2_500)])

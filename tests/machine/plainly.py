@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -23,17 +23,25 @@ _STATUSES = {
 _NOT_COMPARED = ("id", "tenant", "version", "updated_at", "route_history")
 
 
+def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether it is a dict."""
+    return isinstance(value, dict)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether it is a list or a tuple."""
+    return isinstance(value, (list, tuple))
+
+
 def plain(value: Any) -> Plain:
     """Return a value of turnlog's as dicts and lists."""
-    match value:
-        case msgspec.Struct():
-            return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
-        case dict():
-            return {key: plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-        case list() | tuple():
-            return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return value
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if is_dict(value):
+        return {key: plain(item) for key, item in value.items()}
+    if is_sequence(value):
+        return [plain(item) for item in value]
+    return value
 
 
 def exact(value: Plain) -> str:

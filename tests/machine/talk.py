@@ -6,7 +6,7 @@ Nothing of turnlog's own rules is used here; only its error classes and its word
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from tests.machine.commands import Said
 from tests.machine.plainly import OPTIONS, bare, same, uniform, window
@@ -42,7 +42,24 @@ class Refused(Exception):
         self.kind = kind
 
 
-def nothing(session_id: str) -> dict[str, Any]:
+class Now(TypedDict):
+    """What a session is at one version: its state, and what is not part of that.
+
+    ``ever`` are the ids of all messages, ``calls`` the names of the tools called; ``first`` and ``newest`` are the
+    places in the whole log of its first and last event.
+    """
+
+    state: dict[str, Any]
+    messages: list[dict[str, Any]]
+    ever: list[str]
+    steps: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+    calls: dict[str | None, str]
+    first: int
+    newest: int
+
+
+def nothing(session_id: str) -> Now:
     """Return a session of which nothing is recorded."""
     unset = ("user_id", "agent", "continued_from", "forked_from", "current_route", "current_step", "pending_transition")
     state: dict[str, Any] = dict.fromkeys((*unset, "created_at", "updated_at", "last_message_at", "completed_at"))
@@ -62,7 +79,7 @@ class Talk:
     def __init__(self, session_id: str, tick: Callable[[], int]) -> None:
         self.tick = tick
         self.now = nothing(session_id)
-        self.past: list[dict[str, Any]] = [deepcopy(self.now)]
+        self.past: list[Now] = [deepcopy(self.now)]
         self.times: list[datetime | None] = [None]
         self.keys: dict[tuple[str, str], tuple[str, int]] = {}
         self.clock: datetime | None = None
@@ -122,7 +139,7 @@ class Talk:
         expected = expected and said.kwargs.get("expected_version") in (None, self.version)
         copied = self.copy()
         for part in parts:
-            copied._do(part, clock, said.kwargs.get("occurred_at"), made, expected=expected)
+            copied.do(part, clock, said.kwargs.get("occurred_at"), made, expected=expected)
         if said.kwargs.get("command_id") is not None:
             copied.used(said.kwargs["command_id"], parts)
         self.become(copied)
@@ -145,9 +162,10 @@ class Talk:
         self.state["deleted"] = True
         self.recorded()
 
-    def _do(
+    def do(
         self, said: Said, clock: datetime, occurred_at: datetime | None, made: str | None, *, expected: bool
     ) -> None:
+        """Do one command; refused, it may leave half of it done, so ``say`` does it to a copy."""
         message_id = said.kwargs.get("message_id") if said.name == "add_message" else None
         if self.repeats(message_id, [said], "message"):
             return
@@ -297,7 +315,8 @@ class Talk:
             visit = {"route": route, "title": title, "entered_at": self.clock, "exited_at": None, "completed": False}
             self.state["route_history"].append(visit)
             self.state.update(current_route=route, route_count=self.state["route_count"] + 1)
-            if (self.state["pending_transition"] or {}).get("route") == route:
+            planned = self.state["pending_transition"]
+            if planned is not None and planned["route"] == route:
                 self.state["pending_transition"] = None
             self.recorded()
 
