@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import pytest
+from pydantic import BaseModel
 
 import turnlog
 from tests.conftest import Clock
@@ -257,3 +258,61 @@ def test_nothing_said_in_the_last_moment_is_lost_by_a_reset(url: str) -> None:
         meanwhile.waiting.append(lambda: other.add_message("user", "two"))
         new = session.reset(preserve_history=True)
         assert contents(new) == contents(store.get("s-1")) == ["one", "two"]
+
+
+def test_a_fork_belongs_to_whoever_owns_the_source(store: ConversationStore) -> None:
+    """Also one of a time before it had that owner: so erasing the user reaches both, and the user sees it."""
+    session = store.session("s-2")
+    session.add_message("user", "secret")
+    session.assign_owner("alice")
+    fork = store.for_user("alice").get("s-2").fork("fork", at=2)
+    assert (fork.user_id, contents(fork)) == ("alice", ["secret"])
+    report = store.erase_user("alice")
+    assert (report.sessions, report.forks) == (2, 1)
+    assert not store.exists("fork")
+
+
+def test_an_owner_who_comes_in_the_last_moment_owns_the_fork(url: str) -> None:
+    """The owner is looked at when the fork is committed."""
+    meanwhile = Meanwhile()
+    with turnlog.open(url, new_id=meanwhile.new_id) as store:
+        session, other = store.session("s-1"), store.get("s-1")
+        meanwhile.waiting.append(lambda: other.assign_owner("alice"))
+        assert session.fork("fork").user_id == "alice"
+        assert store.verify().ok
+
+
+class Party(BaseModel):
+    size: int
+
+
+@pytest.mark.parametrize("derive", [Session.fork, Session.reset])
+def test_the_data_model_comes_along(store: ConversationStore, derive: Callable[[Session], Session]) -> None:
+    """What is derived from a handle checks data as the handle does; so does the active session that is asked for."""
+    session = store.session("s-1", user_id="alice", data_model=Party)
+    active = store.active_session("alice", data_model=Party)
+    assert active is not None
+    for one in (derive(session), active):
+        assert one.missing == ("size",)
+        with pytest.raises(InvalidInput, match="colour"):
+            one.collect(colour="red")
+
+
+@pytest.mark.parametrize("status", ["active", "archived"])
+def test_two_resets_at_once_under_one_id_are_one(url: str, status: str) -> None:
+    """Also of a session that the reset leaves as it is."""
+    meanwhile = Meanwhile()
+    with turnlog.open(url, clock=meanwhile.clock) as store:
+        session, other = store.session("s-1"), store.get("s-1")
+        session.set_status(status)
+        theirs: list[Session] = []
+        meanwhile.waiting.append(lambda: theirs.append(other.reset(command_id="k-1")))
+        assert session.reset(command_id="k-1").id == theirs[0].id
+        assert store.verify().ok
+
+
+def test_a_reset_is_not_an_archiving(session: Session) -> None:
+    """Under one id the one is not taken for the other."""
+    session.archive(reason="reset", command_id="k-1")
+    with pytest.raises(IdempotencyConflict):
+        session.reset(command_id="k-1")

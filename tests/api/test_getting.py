@@ -10,6 +10,7 @@ import pytest
 import turnlog
 from tests.conftest import Clock
 from turnlog import (
+    ConcurrencyConflict,
     ConversationStore,
     InvalidInput,
     NotOwner,
@@ -315,3 +316,24 @@ def test_a_view_of_another_program_is_left_to_it(sqlite_url: str) -> None:
         assert store.verify().ok
         theirs.catch_up()
         assert {view.lag for view in store.stats().views} == {0}
+
+
+def test_the_first_messages_keep_when_they_occurred(store: ConversationStore, clock: Clock) -> None:
+    """A history that a session begins with may be older than the session."""
+    then = clock.now.replace(year=2020)
+    said = {"role": "user", "content": "hi", "occurred_at": then}
+    session = store.session("s-1", history=[said, {"role": "user", "content": "again"}])
+    assert [message.occurred_at for message in session.history()] == [then, clock.now]
+    assert session.history()[0].recorded_at == clock.now
+
+
+def test_handles_from_before_memory_was_cleared_begin_nothing(clock: Clock) -> None:
+    """What they say goes to no session, and the log stays sound."""
+    with turnlog.open("memory://", clock=clock) as store:
+        session = store.session("s-1")
+        session.add_message("user", "hi")
+        store.clear()
+        with pytest.raises(ConcurrencyConflict):
+            session.add_message("user", "again")
+        assert store.session("s-1").created
+        assert store.verify().ok

@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
 import turnlog
-from turnlog import ConcurrencyConflict, ConversationStore, Session, SessionClosed, SessionGone
+from turnlog import ConcurrencyConflict, ConversationStore, Receipt, Session, SessionClosed, SessionGone
+from turnlog.writing import SessionWriter
 
 
 def test_interleaved_writes_never_lose(store: ConversationStore, session: Session) -> None:
@@ -173,3 +176,24 @@ def test_gone_comes_before_any_other_refusal(store: ConversationStore, session: 
         for use in uses:
             with pytest.raises(SessionGone):
                 use(handle)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_what_one_thread_decided_does_not_stand_on_what_another_wrote(
+    session: Session, monkeypatch: pytest.MonkeyPatch, *, in_turn: bool
+) -> None:
+    """Between deciding and writing, another thread closes the session by the same handle: the message is refused."""
+    write = SessionWriter.write
+    closing: list[bool] = [True]
+
+    def meanwhile_closed(self: SessionWriter, *args: Any, **kwargs: Any) -> Receipt:
+        if closing:
+            closing.clear()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(session.complete).result(30)
+        return write(self, *args, **kwargs)
+
+    monkeypatch.setattr(SessionWriter, "write", meanwhile_closed)
+    with pytest.raises(SessionClosed), session.turn() if in_turn else nullcontext():
+        session.add_message("user", "hi")
+    assert [event.topic for event in session.events()] == ["SessionStarted.v1", "StatusChanged.v1"]

@@ -281,3 +281,145 @@ def say_many(session: Session, n: int) -> None:
     for start in range(0, n, 10_000):
         messages = [{"role": "user", "content": f"{i}"} for i in range(start, min(n, start + 10_000))]
         session.add_messages(messages)
+
+
+def run_a_tool(session: Session) -> list[str | None]:
+    """Call a tool, a run and a message, each without an id of one's own, and refer to them; return the ids."""
+    with session.turn(command_id="k-1"):
+        call = session.call_tool("find", {"n": 1}).call_id
+        assert call is not None
+        said = session.add_message("assistant", None, tool_calls=[{"id": call, "name": "find"}]).message_id
+        session.return_tool(call, "found")
+        run = session.start_run(model="m").run_id
+        assert run is not None
+        session.finish_run(run, status="completed")
+        popped = session.pop_message()
+        return [call, said, run, None if popped is None else popped.message_id]
+
+
+def test_a_turn_is_repeated_though_it_names_ids_made_in_it(session: Session) -> None:
+    """The ids that were given out the first time are given out again, and what names them is the same command."""
+    first = run_a_tool(session)
+    version = session.version
+    assert run_a_tool(session) == first
+    assert session.version == version
+    assert first[0] is not None
+    assert session.return_tool(first[0], "found again").event_ids
+
+
+def test_a_turn_that_names_another_id_is_another_turn(session: Session) -> None:
+    """An id counts by the place where it was made."""
+    with session.turn(command_id="k-1"):
+        one, _ = (session.call_tool("find", {"n": n}).call_id or "" for n in (1, 2))
+        session.return_tool(one, "found")
+    turn = session.turn(command_id="k-1")
+    turn.__enter__()
+    _, two = (session.call_tool("find", {"n": n}).call_id or "" for n in (1, 2))
+    session.return_tool(two, "found")
+    with pytest.raises(IdempotencyConflict):
+        turn.__exit__(None, None, None)
+
+
+def test_the_turns_own_id_is_not_used_inside_it(session: Session) -> None:
+    """One id is one command's: the turn's, or one in it."""
+    with session.turn(command_id="k-1"):
+        with pytest.raises(IdempotencyConflict, match="k-1"):
+            session.collect(a=1, command_id="k-1")
+        session.collect(b=1)
+    assert session.data == {"b": 1}
+
+
+def test_said_twice_in_a_turn_under_one_id_it_is_told_twice(session: Session) -> None:
+    """The second receipt names the message that is there."""
+    with session.turn():
+        first = session.add_message("user", "hi", command_id="k-1")
+        again = session.add_message("user", "hi", command_id="k-1")
+    assert again.message_id == first.message_id == session.history()[0].message_id
+    assert session.state.message_count == 1
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_pop_that_is_repeated_returns_what_it_took(session: Session, *, in_turn: bool) -> None:
+    """However it was said the first time, and whatever came after it."""
+    for content in ("one", "two"):
+        session.add_message("user", content)
+
+    def pop() -> str | None:
+        if not in_turn:
+            popped = session.pop_message(command_id="k-1")
+        else:
+            with session.turn():
+                popped = session.pop_message(command_id="k-1")
+                session.collect(n=1)
+        return None if popped is None else popped.content
+
+    assert pop() == "two"
+    session.add_message("user", "three")
+    assert (pop(), pop()) == ("two", "two")
+    popped = session.pop_message(command_id="k-1")
+    assert popped is not None
+    assert (popped.content, [message.content for message in session.history()]) == ("two", ["one", "three"])
+
+
+def test_a_pop_that_took_nothing_takes_nothing_when_repeated(session: Session) -> None:
+    """Also within a turn, where something is there to take later."""
+
+    def take() -> list[bool]:
+        with session.turn(command_id="k-1"):
+            nothing = session.pop_message()
+            session.add_message("user", "hi")
+            something = session.pop_message()
+        return [nothing is None, something is None]
+
+    assert take() == [True, False]
+    session.add_message("user", "left alone")
+    assert take() == [True, False]
+    assert [message.content for message in session.history()] == ["left alone"]
+
+
+def test_every_id_that_is_given_must_fit(session: Session) -> None:
+    """A message repeated under its id, with the id of another command, is a conflict."""
+    session.add_message("user", "one", message_id="m-1")
+    session.add_message("user", "two", message_id="m-2", command_id="k-1")
+    with pytest.raises(IdempotencyConflict, match="k-1"):
+        session.add_message("user", "one", message_id="m-1", command_id="k-1")
+
+
+def begun(store: ConversationStore) -> Session:
+    """A session that begins with m-1."""
+    return store.session("s-2", history=[{"role": "user", "content": "one", "message_id": "m-1"}])
+
+
+def replaced(store: ConversationStore) -> Session:
+    """A session whose history was set to m-1."""
+    session = store.session("s-2")
+    session.set_history([{"role": "user", "content": "one", "message_id": "m-1"}])
+    return session
+
+
+def continued(store: ConversationStore) -> Session:
+    """A session that continues one in which m-1 was said."""
+    return begun(store).reset(preserve_history=True)
+
+
+@pytest.mark.parametrize("get", [begun, replaced, continued])
+def test_a_message_id_counts_however_the_message_came(
+    store: ConversationStore, get: Callable[[ConversationStore], Session]
+) -> None:
+    """By the first history, by setting it, or taken along by a reset: said again it is not there twice."""
+    session = get(store)
+    version = session.version
+    assert session.add_message("user", "one", message_id="m-1").message_id == "m-1"
+    assert (session.version, len(session.history())) == (version, 1)
+    with pytest.raises(IdempotencyConflict):
+        session.add_message("user", "two", message_id="m-1")
+
+
+def test_a_message_id_counts_in_the_turn_in_which_the_history_was_set(session: Session) -> None:
+    """Said again there it is not there twice, and for another message it is a conflict."""
+    with session.turn():
+        session.set_history([{"role": "user", "content": "one", "message_id": "m-1"}])
+        assert session.add_message("user", "one", message_id="m-1").message_id == "m-1"
+        with pytest.raises(IdempotencyConflict):
+            session.add_message("user", "two", message_id="m-1")
+    assert [message.content for message in session.history()] == ["one"]

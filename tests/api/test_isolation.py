@@ -7,6 +7,7 @@ import pytest
 
 import turnlog
 from turnlog import ConversationStore, InvalidInput, NotOwner, SessionGone, SessionNotFound
+from turnlog.ids import new_id
 
 Use: TypeAlias = Callable[[ConversationStore], object]
 
@@ -208,3 +209,26 @@ def test_a_slash_in_a_session_id_does_not_reach_another_tenant(tenants: list[Con
     assert not tenants[2].exists("c")
     assert not tenants[2].exists("/c")
     assert [summary.session_id for summary in tenants[0].sessions().items] == ["b/c"]
+
+
+def test_losing_a_race_looks_the_same_too(url: str) -> None:
+    """A session that becomes another's in the last moment is not found, as if it did not exist."""
+    waiting: list[Callable[[], object]] = []
+
+    def made() -> str:
+        if waiting:
+            waiting.pop()()
+        return new_id()
+
+    with turnlog.open(url, new_id=made) as store:
+        waiting.append(lambda: store.session("s-1", user_id="bob"))
+        with pytest.raises(SessionNotFound):
+            store.for_user("alice").session("s-1")
+        assert store.get("s-1").user_id == "bob"
+
+
+def test_leaving_what_a_user_sees_leaves_the_store_open(shared: ConversationStore) -> None:
+    """A with statement over one user's view closes nothing."""
+    with shared.for_user("alice") as alice:
+        assert alice.exists("of-alice")
+    assert shared.exists("of-alice")

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+import turnlog
 from turnlog import ConversationStore, InvalidInput, Message, Session, SessionGone
 
 Said: TypeAlias = dict[str, Any]
@@ -169,3 +170,45 @@ def test_a_replay_of_a_session_deleted_meanwhile_is_gone(
     store.get("s-1").delete()
     with pytest.raises(SessionGone):
         list(reading)
+
+
+def test_setting_what_is_there_changes_nothing(session: Session) -> None:
+    """The same messages, to the last field, are no event; another wording is."""
+    session.enter_route("booking")
+    session.add_message("user", "hi", metadata={"n": 1})
+    session.add_message("assistant", "hello")
+    version = session.version
+    with session.turn():
+        session.set_history(session.history())
+    assert session.set_history(session.history()).event_ids == ()
+    assert session.version == version
+    first, second = session.history()
+    assert session.set_history(
+        [first, {"message_id": second.message_id, "role": "assistant", "content": "hey"}]
+    ).event_ids
+    assert contents(session.history()) == ["hi", "hey"]
+    assert contents(session.history(include_removed=True)) == ["hi", "hey"]
+
+
+def test_pages_of_messages_are_stable_where_the_view_is_overlaid(sqlite_url: str) -> None:
+    """A cursor names a place in the log, whether or not what was beside it is still visible."""
+    with turnlog.open(sqlite_url) as store, turnlog.open(sqlite_url, read_only=True) as reader:
+        session = store.session("s-1", user_id="alice")
+        session.set_history([{"role": "user", "content": str(i), "message_id": f"m-{i}"} for i in range(4)])
+        page = reader.messages(user_id="alice", limit=1)
+        assert contents(page.items) == ["3"]
+        session.remove_message("m-0")
+        page = reader.messages(user_id="alice", cursor=page.next_cursor)
+        assert contents(page.items) == ["2", "1"]
+
+
+@pytest.mark.parametrize("counted", [None, -1, 1.5, True])
+def test_a_count_of_tokens_is_a_number(session: Session, counted: Any) -> None:
+    """What the caller's function gives is checked too."""
+    session.add_message("user", "hi")
+
+    def count(_: Message) -> Any:
+        return counted
+
+    with pytest.raises(InvalidInput, match="count"):
+        session.history(max_tokens=5, count=count)

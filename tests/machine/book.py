@@ -68,6 +68,8 @@ class Book:
         fork.keys = {key: used for key, used in origin.keys.items() if key[0] == "message" and used[1] <= version}
         if fork.state["status"] != "active":
             fork.say(_status("active"), clock)
+        if origin.state["user_id"] is not None:
+            fork.say(_assigned(origin.state["user_id"]), clock)
         self.talks[new_id] = fork
 
     def reset(self, session_id: str, new_id: str, clock: datetime, *, preserve_history: bool) -> None:
@@ -79,6 +81,11 @@ class Book:
         kept = [{name: message[name] for name in said} for message in messages]
         start = {"user_id": old.state["user_id"], "agent": old.state["agent"], "continued_from": session_id}
         self.session(new_id, clock, start, kept)
+        self.talks[new_id].keys = {
+            key: (old.keys[key][0], version)
+            for version, message in enumerate(messages, 2)
+            if (key := ("message", message["message_id"])) in old.keys
+        }
 
     def erase_user(self, user_id: str, clock: datetime) -> tuple[int, int, int]:
         """Delete all of a user's; return how many sessions, events and forks."""

@@ -78,7 +78,7 @@ _COMMANDS: tuple[st.SearchStrategy[Said], ...] = (
     _call("remove_message", message_ids),
     _call("pop_message"),
     _call("clear_history"),
-    _call("set_history", messages_with(st.sampled_from(["h1", "h2", "h3"]), 3)),
+    _call("set_history", messages_with(st.sampled_from(["h1", "h2", "m1", "m2"]), 3)),
     _call("compact_history", _texts, st.integers(0, 4)),
     _call("collect", objects),
     _call("collect", objects),

@@ -1,6 +1,7 @@
 """Values as plain dicts and lists, and what a model says about them: windows of a history, differences, repetitions."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeGuard
 
@@ -93,10 +94,11 @@ def _call_before(messages: Sequence[Mapping[str, Any]], i: int) -> int | None:
 
 
 def differences(before: Mapping[str, Plain], after: Mapping[str, Plain], path: str = "") -> dict[str, str]:
-    """Return what kind of difference there is at each dotted path."""
+    """Return what kind of difference there is at each dotted path; a key that is no plain name is in it as JSON."""
     found: dict[str, str] = {}
     for name in {*before, *after} - (set() if path else set(_NOT_COMPARED)):
-        here = f"{path}.{name}" if path else name
+        step = name if re.fullmatch(r"[\w-]+", name) else json.dumps(name, ensure_ascii=False)
+        here = f"{path}.{step}" if path else name
         if name not in before:
             found[here] = "added"
         elif name not in after:

@@ -60,7 +60,7 @@ class Saying(Told):
         for place, number, one in said:
             self._say(*self.picked(place, number), one)
 
-    @precondition(lambda self: self.keyed)
+    @precondition(lambda self: self.keyed and self.book.living())
     @rule(place=places, number=handles, said=commands.bare)
     def say_again(self, place: int, number: int, said: Said) -> None:
         """Repeat what was said under an id, as it was or (the id of) it as something else."""

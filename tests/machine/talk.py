@@ -122,6 +122,7 @@ class Talk:
         self.now["first"] = self.past[-1]["first"] = self.now["newest"]
         for message in history:
             self._message(message)
+            self.keys["message", message["message_id"]] = (bare([Said("add_message", (), message)]), self.version)
 
     def say(self, said: Said, clock: datetime, made: str | None = None, *, expected: bool = True) -> None:
         """Do what was said, or refuse it and change nothing; ``made`` is the id that the store made for it.
@@ -244,12 +245,16 @@ class Talk:
             self.recorded()
 
     def _set_history(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        if messages or self.messages:
-            self.messages.clear()
-            self._bring(messages)
-            if messages:
-                self.state["last_message_at"] = self.clock
-            self.recorded()
+        if len(messages) == len(self.messages) and all(map(_is_said, self.messages, messages)):
+            return
+        self.messages.clear()
+        self._bring(messages)
+        if messages:
+            self.state["last_message_at"] = self.clock
+        self.recorded()
+        for message in messages:
+            used = (bare([Said("add_message", (), message)]), self.version)
+            self.keys.setdefault(("message", message["message_id"]), used)
 
     def _compact_history(self, summary: Any, keep_last: int, made: str | None = None) -> None:
         kept = [message for message in self.messages if message in window(self.messages, keep_last)]
@@ -389,6 +394,13 @@ class Talk:
         if user_id != self.state["user_id"]:
             self.state["user_id"] = user_id
             self.recorded()
+
+
+def _is_said(message: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Return whether a visible message is the one that is given."""
+    fields = ["message_id", "role", "content", "name", "tool_calls", "tool_call_id", "metadata", "route", "step"]
+    fields += ["occurred_at"] if given.get("occurred_at") else []
+    return all(same(message[name], given.get(name)) for name in fields)
 
 
 def _changed(old: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Building a view anew: to take the place of the one that answers, or to check it against."""
 
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from turnlog.domain.errors import StoreError
 from turnlog.domain.values import RebuildProgress
-from turnlog.projections.applying import Applied, Applier, forget, mark
+from turnlog.projections.applying import Applied, Applier, mark, try_to_forget
 from turnlog.projections.brief import DELETED
 from turnlog.projections.view_store import Checkpoint, ViewStore
 
@@ -24,24 +23,29 @@ class Builder:
         self._applier = applier
         self._recorder = applier.recorder
 
-    def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None) -> bool:
+    def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None, *, anew: bool = False) -> bool:
         """Build a new generation and put it in the place of the old one; return False if somebody else is building.
 
-        What was built is kept when this is interrupted, and the next call goes on with it. Only the last step, the
-        tail and the swap, keeps writers out.
+        What was built is kept when this is interrupted, and the next call goes on with it, unless ``anew``. Only the
+        last step, the swap and the tail, keeps writers out. The tail holds the ends of the sessions that were erased
+        meanwhile: what was built of them is forgotten in the transaction that makes it visible.
         """
         with views.workshop(view, keep=True) as workshop:
             if workshop is None:
                 return False
-            if not self._is_of_this_log(workshop, view):
+            if anew or not self._is_of_this_log(workshop, view):
                 workshop.restart(view)
+            self._begin(workshop, view)
             self._fill(workshop, view, self._recorder.position(), progress)
+            self._fill(workshop, view, self._recorder.position(), None)
+            views.lay_out(workshop, view.name)
             with views.write() as connection:
-                self._fill(workshop, view, None, None)
                 views.adopt(connection, workshop, view.name)
+                self._applier.finish(views, view, connection)
+            views.clear_away(view.name)
         return True
 
-    def check(self, views: ViewStore, view: Applied) -> list[str]:
+    def check(self, views: ViewStore, view: Applied, tenant: str | None) -> list[str]:
         """Build the view anew and say where the stored rows are not the same."""
         with views.workshop(view, keep=False) as workshop:
             if workshop is None:
@@ -50,12 +54,19 @@ class Builder:
                 at = views.checkpoints(connection).get(view.name)
             self._fill(workshop, view, at.position if at else 0, None)
             with views.read() as connection:
-                found = self._compare(views, view, connection, workshop)
+                found = self._compare(views, view, connection, workshop, tenant)
             if found:
                 # A session that was erased in between shows as a difference; with writers kept out there is no between.
                 with views.read() if views.read_only else views.write() as connection:
-                    found = self._compare(views, view, connection, workshop)
+                    found = self._compare(views, view, connection, workshop, tenant)
         return found
+
+    def _begin(self, workshop: ViewStore, view: Applied) -> None:
+        """Note where the log ends, if nothing of it was applied yet."""
+        position = self._recorder.position()
+        with workshop.write() as connection:
+            if workshop.checkpoints(connection)[view.name].position == 0:
+                workshop.begin(connection, view.name, position)
 
     def _fill(self, workshop: ViewStore, view: Applied, target: int | None, progress: Progress | None) -> None:
         """Apply the log up to ``target``, or to its end."""
@@ -83,7 +94,9 @@ class Builder:
         rows = self._recorder.select_log(after=at.position - 1, upto=at.position, limit=1)
         return at.position == 0 or (len(rows) == 1 and mark(rows[0]) == at.mark)
 
-    def _compare(self, views: ViewStore, view: Applied, connection: Any, workshop: ViewStore) -> list[str]:
+    def _compare(
+        self, views: ViewStore, view: Applied, connection: Any, workshop: ViewStore, tenant: str | None
+    ) -> list[str]:
         at = views.checkpoints(connection).get(view.name)
         if at is None or at.revision != view.revision:
             return [f"view {view.name!r} is not there in revision {view.revision}: rebuild it"]
@@ -91,7 +104,7 @@ class Builder:
             return [f"view {view.name!r} has applied another event at position {at.position} than the log has there"]
         self._fill(workshop, view, at.position, None)
         self._forget_deleted(workshop, view, at.position)
-        return list(islice(views.differences(connection, workshop, view.name), DIFFERENCES))
+        return _distinct(views.differences(connection, workshop, view.name, tenant), DIFFERENCES)
 
     def _forget_deleted(self, workshop: ViewStore, view: Applied, after: int) -> None:
         """Forget the sessions that were erased, here as there at once, by events the view has not come to."""
@@ -100,5 +113,15 @@ class Builder:
             with workshop.write() as connection:
                 for row in rows:
                     workshop.release(connection, view.name, row[1])
-                    forget(view, connection, row[1])
+                    try_to_forget(workshop, view, connection, row[1])
             after = rows[-1][0]
+
+
+def _distinct(words: Iterable[str], limit: int) -> list[str]:
+    """Return the first ``limit`` different ones; rows that may not be named are all called the same."""
+    found: dict[str, None] = {}
+    for word in words:
+        found[word] = None
+        if len(found) == limit:
+            break
+    return list(found)
