@@ -47,14 +47,14 @@ class SessionWriter:
     @property
     def turn(self) -> "Turn | None":
         """The turn that this thread, or this context, has open on this handle."""
-        for turn in reversed(HELD.get()):
-            if turn.is_open and turn.is_of(self):
-                return turn
-        return self._turns.get(threading.get_ident()) if self._turns else None
+        turn = self._turns.get(threading.get_ident()) if self._turns else None
+        if turn is not None:
+            return turn
+        return next((held for held in reversed(HELD.get()) if held.is_open and held.is_of(self)), None)
 
     @turn.setter
     def turn(self, turn: "Turn | None") -> None:
-        if turn is None:
+        if turn is None or turn in HELD.get():
             self._turns.pop(threading.get_ident(), None)
         else:
             self._turns[threading.get_ident()] = turn
