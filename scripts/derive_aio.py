@@ -102,7 +102,10 @@ async def _run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
 BODIES: Mapping[str, str] = MappingProxyType(
     {
         "refresh": "await self._run(self._blocking.refresh)\nreturn self",
-        "turn": "return Turn(self._threads, self._lock, lambda: self._blocking.turn(**options))",
+        "turn": """
+checked = inputs.options(options)
+return Turn(self._threads, self._lock, lambda: self._blocking.turn(**checked))
+""",
         "for_user": "return ConversationStore(self._threads, self._blocking.for_user(user_id), self._news)",
         "on_committed": """
 if callable(callback):
@@ -135,7 +138,7 @@ from functools import partial
 from types import TracebackType
 from typing import ParamSpec, Self, TYPE_CHECKING, TypeVar
 
-from turnlog import session, store
+from turnlog import inputs, session, store
 from turnlog.aio.iterating import Items
 from turnlog.aio.subscription import News, Subscription
 from turnlog.aio.threads import MAX_THREADS, Opening, Threads, to_the_end

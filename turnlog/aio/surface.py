@@ -7,7 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
-from turnlog import ids, session, store
+from turnlog import ids, inputs, session, store
 from turnlog.aio.iterating import Items
 from turnlog.aio.subscription import News, Subscription
 from turnlog.aio.threads import MAX_THREADS, Opening, Threads, to_the_end
@@ -140,7 +140,8 @@ class Session:
         Nested turns join; a turn belongs to the task that opened it and those started inside. The keywords hold for all
         inside; a ``command_id`` makes the whole turn idempotent.
         """
-        return Turn(self._threads, self._lock, lambda: self._blocking.turn(**options))
+        checked = inputs.options(options)
+        return Turn(self._threads, self._lock, lambda: self._blocking.turn(**checked))
 
     async def add_message(
         self,

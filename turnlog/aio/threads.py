@@ -20,7 +20,7 @@ from turnlog import inputs
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.values import RebuildProgress, Receipt
 
-MAX_THREADS = 32
+MAX_THREADS = 16
 """As many calls of one store are made at the same time, if nothing else is said."""
 
 P = ParamSpec("P")
