@@ -1,7 +1,7 @@
 """A blocking façade over `turnlog.aio`, so that the tests of the blocking API can be put to it.
 
-One event loop runs in a thread. Each thread of a test has a context of its own, in which all that it asks for is done, as
-if it were one task.
+One event loop runs in a thread. Each thread of a test has a context of its own, in which all that it asks for is done,
+as if it were one task.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent import futures
 from contextvars import Context
-from typing import Any
+from typing import Any, Self
 
 from turnlog import aio
 
@@ -68,14 +68,14 @@ class Blocking:
     def __repr__(self) -> str:
         return repr(self._real).replace("<aio.", "<")
 
-    def __enter__(self) -> "Blocking":
+    def __enter__(self) -> Self:
         self._loop.run(self._real.__aenter__)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._loop.run(lambda: self._real.__aexit__(*error))
 
-    def __iter__(self) -> "Blocking":
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
