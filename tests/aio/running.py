@@ -12,7 +12,7 @@ DEADLINE_S = 30
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds, with a deadline."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - of a condition in a thread no event is set
             await asyncio.sleep(0.001)
 
 

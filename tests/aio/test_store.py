@@ -119,7 +119,7 @@ def test_the_loop_goes_on_meanwhile(url: str) -> None:
 
 
 def test_on_committed_is_told_on_the_loop(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Of every receipt, in order, before the writer goes on; by function or coroutine function; failing does nothing."""
+    """Of every receipt, in order, before the writer goes on; coroutine functions, too; a failure changes nothing."""
 
     async def main() -> None:
         told: list[tuple[int | None, int]] = []
