@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from turnlog import aio
 
@@ -26,6 +26,6 @@ async def turns(session: aio.Session) -> list[tuple[int, int]]:
     return [event.turn async for event in session.events(after=1)]
 
 
-def threads(prefix: str = "turnlog") -> int:
-    """Return how many threads of that name there are."""
-    return sum(thread.name.startswith(prefix) for thread in threading.enumerate())
+def threads(but: Collection[threading.Thread] = ()) -> int:
+    """Return how many threads stores have, but for those that were there before."""
+    return sum(thread.name.startswith("turnlog") and thread not in but for thread in threading.enumerate())

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -132,6 +133,7 @@ def test_who_waits_holds_no_thread(url: str) -> None:
     """However many wait, one thread waits for all of them; the store's own are free, and none is left at the end."""
 
     async def main() -> None:
+        before = threading.enumerate()
         async with aio.open(url, max_threads=2) as store:
             session = await store.session("s")
             got = 0
@@ -143,12 +145,12 @@ def test_who_waits_holds_no_thread(url: str) -> None:
 
             tasks = [asyncio.create_task(read(store.subscribe(after=1))) for _ in range(100)]
             await asyncio.sleep(0.1)
-            assert threads() <= 2 + 1
+            assert threads(before) <= 2 + 1
             await session.collect(a=1)
             async with asyncio.timeout(DEADLINE_S):
                 await asyncio.gather(*tasks)
             assert got == 100
-        await until(lambda: threads() == 0)
+        await until(lambda: threads(before) == 0)
 
     asyncio.run(main())
 

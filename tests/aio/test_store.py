@@ -11,7 +11,7 @@ import pytest
 
 from tests.aio.running import DEADLINE_S, threads, until
 from turnlog import InvalidInput, RebuildProgress, Receipt, RecordedEvent, StoreUnavailable, aio
-from turnlog import store as blocking
+from turnlog.adapters.connect import connect
 from turnlog.aio.threads import MAX_THREADS
 from turnlog.domain.recorder import Recorder
 
@@ -91,10 +91,11 @@ def test_no_more_threads_than_were_allowed(url: str, most: int) -> None:
     """Whatever is asked at once is done by that many threads."""
 
     async def main() -> None:
+        before = threading.enumerate()
         async with aio.open(url, max_threads=most) as store:
             sessions = await asyncio.gather(*(store.session() for _ in range(30)))
             await asyncio.gather(*(session.add_message("user", "hi") for session in sessions))
-            assert threads() <= most < MAX_THREADS
+            assert threads(before) <= most < MAX_THREADS
 
     asyncio.run(main())
 
@@ -205,7 +206,6 @@ def test_a_call_sees_the_context_of_its_task(url: str) -> None:
 def test_nobody_who_was_cancelled_leaves_a_store_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store whose opener was cancelled meanwhile is closed."""
     opened, go_on = threading.Event(), threading.Event()
-    connect = blocking.connect
     recorders: list[Recorder] = []
 
     def slowly(*args: Any, **kwargs: Any) -> Any:
@@ -219,7 +219,7 @@ def test_nobody_who_was_cancelled_leaves_a_store_open(url: str, monkeypatch: pyt
         await aio.open(url)
 
     async def main() -> None:
-        monkeypatch.setattr(blocking, "connect", slowly)
+        monkeypatch.setattr("turnlog.store.connect", slowly)
         task = asyncio.create_task(opening())
         await until(opened.is_set)
         task.cancel()

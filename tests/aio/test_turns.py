@@ -127,6 +127,8 @@ def test_an_exception_leaves_nothing(url: str) -> None:
         async with aio.open(url) as store:
             session = await store.session("s")
             turn = session.turn()
+            with pytest.raises(InvalidInput, match="receipt"):
+                _ = turn.receipt
             with pytest.raises(Interrupted):
                 async with turn:
                     await session.collect(a=1)
