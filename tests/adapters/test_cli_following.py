@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,8 @@ def views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module of projections, to be found by the processes that a test starts; its class."""
     (tmp_path / "counting.py").write_text(VIEWS.format(revision=1), encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "counting", raising=False)
     return "counting:Counted"
 
 
@@ -133,6 +135,7 @@ def test_project_goes_on_until_it_is_stopped(
             assert service.stderr is not None
             assert service.stderr.readline().startswith("turnlog: counted: at ")
             code, out, err = stopped(service, number)
+            head = filled.position
             assert (code, out) == (0, "")
             assert err.endswith(f"counted: at {head} of {head}, 0 behind\n")
         filled.get("s").add_message("user", "while nobody runs")

@@ -52,6 +52,7 @@ def test_it_is_awaited_or_entered(url: str) -> None:
             assert repr(store) == "<aio.ConversationStore tenant='default'>"
         with pytest.raises(StoreUnavailable):
             await store.ping()
+        wrong: dict[str, Any]
         for wrong in ({"max_threads": 0}, {"durability": "none at all"}, {"unknown": 1}):
             with pytest.raises(InvalidInput):
                 await aio.open(url, **wrong)

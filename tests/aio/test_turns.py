@@ -174,12 +174,14 @@ def test_what_a_task_says_after_its_turn_was_dropped_is_refused(url: str) -> Non
                     async with session.turn():
                         pass
 
+            task: asyncio.Task[None] | None = None
             with pytest.raises(Interrupted):
                 async with session.turn():
                     task = asyncio.create_task(late())
                     await session.collect(a=1)
                     raise Interrupted
             over.set()
+            assert task is not None
             await task
             await session.collect(b=1)
             assert (session.version, session.data) == (2, {"b": 1})

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from types import FrameType
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -163,7 +163,7 @@ def _projection(name: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-        return cast("Any", found()) if isinstance(found, type) else found
+        return found() if isinstance(found, type) else found
     except (ImportError, AttributeError, TypeError) as error:
         raise typer.BadParameter(f"{name}: {error}") from error
 
