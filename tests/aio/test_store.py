@@ -146,7 +146,7 @@ def test_on_committed_is_told_on_the_loop(url: str, caplog: pytest.LogCaptureFix
             for version in (2, 3):
                 await session.collect(n=version)
                 assert told[-1] == (version, threading.get_ident())
-            await asyncio.sleep(0.01)
+            await until(lambda: len(later) == 3)
             assert [receipt.version for receipt in later] == [1, 2, 3]
         assert "no room for 2" in caplog.text
 

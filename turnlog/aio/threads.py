@@ -58,9 +58,11 @@ class Threads:
             await _over(first)
         job = self._submit(call)
         cancelled: asyncio.CancelledError | None = None
-        while not job.done():
+        is_over = False
+        while not is_over:  # awaits once at least, also what is done already: what it told the loop comes first
             try:
                 await _over(job)
+                is_over = True
             except asyncio.CancelledError as error:
                 if job.cancel():
                     raise
