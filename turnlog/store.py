@@ -16,7 +16,7 @@ from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError
+from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError, StoreUnavailable
 from turnlog.domain.events import Json
 from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import Batch, Reader, Recorder
@@ -401,7 +401,7 @@ class ConversationStore:
         if session_id is None:
             others += _found(self._recorder.check)
             for name in ("session_index", "message_index"):
-                others += _found(partial(self._engine.check, name))
+                others += _found(partial(self._engine.check, name, self.tenant))
         return self._prover.verify(session_id, heads, others)
 
     # --- erasure ------------------------------------------------------------------------------------------------------
@@ -599,9 +599,15 @@ class ConversationStore:
 
 
 def _found(check: Callable[[], list[str]]) -> list[str]:
-    """Return what a check finds; where the storage is too damaged to be checked, that."""
+    """Return what a check finds; where the storage is too damaged to be checked, that.
+
+    Raises:
+        StoreUnavailable: the check itself could not be made, which says nothing of what it checks.
+    """
     try:
         return check()
+    except StoreUnavailable:
+        raise
     except StoreError as error:
         return [str(error)]
 
