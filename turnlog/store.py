@@ -433,6 +433,7 @@ class ConversationStore:
         it moved rows. Views that cannot forget are rebuilt. Backups are out of reach and yours to deal with.
         """
         inputs.flag("vacuum", vacuum)
+        self._catch_up_quietly()
         self._engine.purge()
         pending = self._unread()
         pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
