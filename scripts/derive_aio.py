@@ -81,6 +81,7 @@ async def _run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs)
 def __init__(self, threads: Threads, blocking: store.ConversationStore, news: News | None = None) -> None:
     self._threads = threads
     self._blocking = blocking
+    self._is_part = news is not None  # what a user sees of another store
     self._news = news or News(blocking)
 
 async def __aenter__(self) -> Self:
@@ -117,7 +118,11 @@ blocking = self._blocking.subscribe(after=after or 0, types=types)
 start = self._threads.begin(lambda: self._blocking.position) if after is None else None
 return Subscription(self._threads, self._news, blocking, start)
 """,
-        "close": "await self._threads.close(self._blocking.close)\nself._news.close()",
+        "close": """
+if not self._is_part:
+    await self._threads.close(self._blocking.close)
+    self._news.close()
+""",
         "open": """
 async def opened() -> ConversationStore:
     threads = Threads(max_threads)

@@ -462,6 +462,7 @@ class ConversationStore:
     def __init__(self, threads: Threads, blocking: store.ConversationStore, news: News | None = None) -> None:
         self._threads = threads
         self._blocking = blocking
+        self._is_part = news is not None  # what a user sees of another store
         self._news = news or News(blocking)
 
     async def __aenter__(self) -> Self:
@@ -695,8 +696,9 @@ class ConversationStore:
 
     async def close(self) -> None:
         """Release everything, end subscriptions. Closing twice does nothing; closing what a user sees, neither."""
-        await self._threads.close(self._blocking.close)
-        self._news.close()
+        if not self._is_part:
+            await self._threads.close(self._blocking.close)
+            self._news.close()
 
 
 def open(  # noqa: A001 - as turnlog.open
