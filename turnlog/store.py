@@ -80,8 +80,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         clock: gives the time, aware; for tests.
         new_id: gives ids; for tests.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
-            waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False), ``names`` (a dict that renames
-            tables and view columns).
+            waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
+            that renames tables and view columns).
 
     Raises:
         InvalidInput: an argument is not understood.
