@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import turnlog
+from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TURNLOG_DATA") or ROOT.parent / "shared" / "data")
@@ -22,6 +23,14 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def pytest_report_header() -> str:
     """Say at the top whether the real conversations take part."""
     return f"real conversations: {DATA}" if DATA.is_dir() else f"real conversations: NOT TESTED, no {DATA}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines which backends were not tested."""
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr}
+    for reason in sorted(reasons):
+        if servers.UNTESTED in reason:
+            terminalreporter.write_line(reason.removeprefix("Skipped: "), red=True, bold=True)
 
 
 class Clock:
@@ -50,6 +59,21 @@ def clock() -> Clock:
 def sqlite_url(tmp_path: Path) -> str:
     """A SQLite store that does not exist yet."""
     return f"sqlite:///{tmp_path}/sessions.db"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.PostgreSQL]:
+    """A PostgreSQL server of this test run's own (one for each process of it), quick, not safe from a crash."""
+    with servers.PostgreSQL(servers.binaries_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
+    """An empty PostgreSQL database."""
+    made = postgresql.new_database()
+    yield made
+    postgresql.drop_database(made)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
