@@ -70,10 +70,10 @@ def postgresql() -> Iterator[servers.PostgreSQL]:
 
 @pytest.fixture
 def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
-    """An empty PostgreSQL database."""
-    made = postgresql.new_database()
+    """An empty schema of a PostgreSQL database."""
+    made = postgresql.new_schema()
     yield made
-    postgresql.drop_database(made)
+    postgresql.drop_schema(made)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -114,6 +114,11 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
+def name_range(prefix: str) -> tuple[str, str]:
+    """Return the bounds between which the names that begin with ``prefix`` (which ends in an ASCII character) lie."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
 def _require_different(field: str, names: tuple[str, ...]) -> None:
     lowered = [name.lower() for name in names]
     twice = next((name for name in names if lowered.count(name.lower()) > 1), None)

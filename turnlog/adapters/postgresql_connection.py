@@ -1,6 +1,6 @@
 """One connection to PostgreSQL: statements, the end of a transaction, what a URL says."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -16,11 +16,19 @@ HUNG_UP = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout
 
 
 class Lost(Exception):
-    """The connection broke under a statement of which it is not known whether it was carried out."""
+    """The connection broke, and it is not known whether what was to be committed was."""
+
+
+class Broken(Exception):
+    """The connection broke inside a transaction: nothing of that was written."""
 
 
 def run(
-    connection: Connection, statement: str, parameters: Sequence[object] = (), *, prepare: bool = True
+    connection: Connection,
+    statement: str,
+    parameters: Sequence[object] | Mapping[str, object] = (),
+    *,
+    prepare: bool = True,
 ) -> psycopg.Cursor[tuple[Any, ...]]:
     """Execute one statement, its results in binary form. ``prepare=False`` for what is sent once."""
     text: Any = statement  # no LiteralString: names in it are checked identifiers; values are parameters

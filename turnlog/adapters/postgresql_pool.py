@@ -20,6 +20,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from turnlog.adapters.names import quoted
 from turnlog.adapters.postgresql_connection import (
     HUNG_UP,
+    Broken,
     Connection,
     Lost,
     commit,
@@ -140,6 +141,8 @@ class Pool:
                     yield connection
             except Lost as error:
                 raise OutcomeUnknown(f"{self.name}: the connection broke during a commit") from error
+            except Broken as error:
+                raise StoreUnavailable(f"{self.name}: the connection broke; nothing was written") from error
 
     def rows(self, statement: str, parameters: Sequence[object] = (), *, prepare: bool = True) -> list[Any]:
         """Return what one reading statement gives; it is sent again, once, where the connection broke.
@@ -164,23 +167,33 @@ class Pool:
         """As ``write``, but nothing is translated.
 
         Raises:
-            Lost: the connection broke during the commit.
+            Lost: the connection broke during the commit. Broken: it broke before.
         """
         self.require_writable()
         with self._lent(begin=True) as connection:
             try:
                 yield connection
-            except BaseException:
-                undo(connection)
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise Broken from error
                 raise
             commit(connection)
 
     @contextmanager
     def autocommit(self) -> Generator[Connection, None, None]:
-        """Lend a connection of which each statement is a transaction of its own; nothing is translated."""
+        """Lend a connection of which each statement is a transaction of its own; nothing is translated.
+
+        Raises:
+            Lost: the connection broke.
+        """
         self.require_writable()
         with self._lent() as connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise Lost from error
+                raise
 
     def session(self) -> Connection:
         """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
@@ -293,7 +306,8 @@ class Pool:
 
     def table(self, name: str) -> str:
         """Return a table's (or index's) name as SQL text, with its schema."""
-        return f"{quoted(self.schema)}.{quoted(name)}"
+        schema = self.schema.replace('"', '""')
+        return f"{quoted(schema)}.{quoted(name)}"
 
     @contextmanager
     def translating(self) -> Generator[None, None, None]:
