@@ -141,6 +141,7 @@ class Tail:
         if self._connection is None:
             self._connection = self._pool.session()
             run(self._connection, "SET plan_cache_mode = force_generic_plan", prepare=False)
+            run(self._connection, "SET enable_seqscan = off", prepare=False)  # a new table has no statistics
         return self._connection
 
     def _forget(self) -> None:
