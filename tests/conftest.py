@@ -76,10 +76,10 @@ def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
     postgresql.drop_schema(made)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
-    return "memory://" if request.param == "memory" else str(request.getfixturevalue("sqlite_url"))
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
