@@ -11,6 +11,9 @@ from psycopg.rows import tuple_row
 from turnlog.domain.errors import InvalidInput
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+STALLED_S = 60.0
+"""The server ends a transaction of ours that sends nothing for so long: open, it holds back every reader's head."""
+_COMMITS = {"full": "on", "normal": "local"}
 HUNG_UP = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout)
 """What the server says last on a connection."""
 
@@ -33,6 +36,21 @@ def run(
     """Execute one statement, its results in binary form. ``prepare=False`` for what is sent once."""
     text: Any = statement  # no LiteralString: names in it are checked identifiers; values are parameters
     return connection.execute(text, parameters or None, prepare=prepare, binary=True)
+
+
+def configure(connection: Connection, *, durability: str, timeout_s: float, read_only: bool) -> None:
+    """Set what every connection of turnlog's own has; a stronger ``synchronous_commit`` of the server's stays."""
+    wanted = {
+        "jit": "off",
+        "lock_timeout": str(int(timeout_s * 1000)),
+        "idle_in_transaction_session_timeout": str(int(max(timeout_s, STALLED_S) * 1000)),
+        "default_transaction_read_only": "on" if read_only else "off",
+    }
+    settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in wanted.items())
+    weaker = "('off', 'local')" if durability == "full" else "('off', 'on', 'remote_write', 'remote_apply')"
+    commits = f"set_config('synchronous_commit', '{_COMMITS[durability]}', false)"
+    run(connection, f"SELECT {settings}", prepare=False)
+    run(connection, f"SELECT {commits} WHERE current_setting('synchronous_commit') IN {weaker}", prepare=False)
 
 
 def commit(connection: Connection) -> None:

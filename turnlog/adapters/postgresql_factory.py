@@ -10,9 +10,8 @@ from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_recorders import (
     PostgreSQLAggregateRecorder,
     PostgreSQLApplicationRecorder,
-    PostgreSQLProcessRecorder,
-    PostgreSQLTrackingRecorder,
 )
+from turnlog.adapters.postgresql_tracking import PostgreSQLProcessRecorder, PostgreSQLTrackingRecorder
 
 R = TypeVar("R", bound=PostgreSQLAggregateRecorder | PostgreSQLTrackingRecorder)
 _PARTS = {"dbname": "POSTGRES_DBNAME", "host": "POSTGRES_HOST", "port": "POSTGRES_PORT", "user": "POSTGRES_USER"}

@@ -8,7 +8,7 @@ sockets of the parent's are left alone. No message tells a password.
 import os
 import weakref
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from select import POLLERR, POLLHUP, POLLIN, poll
 from time import monotonic
 from typing import Any, Self
@@ -24,6 +24,7 @@ from turnlog.adapters.postgresql_connection import (
     Connection,
     Lost,
     commit,
+    configure,
     connected,
     made_ours,
     parsed,
@@ -34,8 +35,6 @@ from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, Stor
 
 IDLE_S = 30.0
 """A connection that lay idle for longer is asked whether it lives; before, only whether it was hung up on."""
-STALLED_S = 60.0
-"""The server ends a transaction of ours that sends nothing for so long: open, it holds back every reader's head."""
 _DEFAULTS = {
     "fallback_application_name": "turnlog",
     "connect_timeout": "10",
@@ -43,7 +42,6 @@ _DEFAULTS = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
-_COMMITS = {"full": "on", "normal": "local"}
 _CORRUPT = (errors.DataCorrupted, errors.IndexCorrupted, errors.UndefinedTable, errors.UndefinedColumn)
 _OURS = (psycopg.Error, PoolTimeout, PoolClosed)
 
@@ -263,36 +261,17 @@ class Pool:
         return True
 
     def _configure(self, connection: Connection) -> None:
-        """Set what every connection of ours has; a stronger setting of the server's stays."""
-        milliseconds = str(int(self.timeout_s * 1000))
-        wanted = {
-            "jit": "off",
-            "lock_timeout": milliseconds,
-            "idle_in_transaction_session_timeout": str(int(max(self.timeout_s, STALLED_S) * 1000)),
-            "default_transaction_read_only": "on" if self.read_only else "off",
-        }
-        settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in wanted.items())
-        run(connection, f"SELECT {settings}", prepare=False)
-        weak = "('off')" if self.durability == "full" else "('off', 'on', 'remote_write', 'remote_apply')"
-        run(
-            connection,
-            f"SELECT set_config('synchronous_commit', '{_COMMITS[self.durability]}', false)"
-            f" WHERE current_setting('synchronous_commit') IN {weak}",
-            prepare=False,
-        )
+        configure(connection, durability=self.durability, timeout_s=self.timeout_s, read_only=self.read_only)
 
     def _look_around(self, schema: str | None) -> tuple[str, str]:
-        """Return what to call the database, and the schema. Connects at once, so that what is wrong is said at once."""
+        """Return what to call the database, and the schema. Connects at once: the pool would try for its timeout."""
         self.name = "PostgreSQL"
-        with self.translating():
-            if self._engine is None:
-                self.session().close()
-            with self._lent() as connection:
-                info = connection.info
-                self.name = f"{info.host or 'local'}:{info.port}/{info.dbname}"
-                row = connection.execute(
-                    "SELECT current_schema(), current_setting('server_encoding'), current_setting('synchronous_commit')"
-                ).fetchone()
+        with self.translating(), closing(self.session()) if self._engine is None else self._lent() as connection:
+            info = connection.info
+            self.name = f"{info.host or 'local'}:{info.port}/{info.dbname}"
+            row = connection.execute(
+                "SELECT current_schema(), current_setting('server_encoding'), current_setting('synchronous_commit')"
+            ).fetchone()
         found, encoding, commits = row or (None, "", "")
         if encoding != "UTF8":
             raise StoreUnavailable(f"{self.name}: expected a database in UTF8, it is in {encoding}")

@@ -1,4 +1,4 @@
-"""``eventsourcing``'s recorder contracts on PostgreSQL: aggregate, application, tracking and process recorder.
+"""``eventsourcing``'s recorder contracts on PostgreSQL: aggregate and application recorder.
 
 What turnlog asks for on top of them is in postgresql.py, which also says how atomicity, order and durability are kept.
 Positions of two appends at one time may interleave: without a lock on the table nothing can keep them apart. A reader
@@ -16,10 +16,7 @@ from eventsourcing.persistence import (
     ApplicationRecorder,
     IntegrityError,
     Notification,
-    ProcessRecorder,
     StoredEvent,
-    Tracking,
-    TrackingRecorder,
 )
 from psycopg import errors
 from psycopg.types.numeric import Int8
@@ -36,6 +33,16 @@ from turnlog.domain.mapper import LogRow
 
 Row = tuple[str, int, str, bytes]
 """(originator id, version, topic, state)."""
+_COLUMNS = "originator_id, originator_version, topic, state"
+_ARRAYS = "unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[])"
+INSERT_ONE = f"INSERT INTO {{0}} ({_COLUMNS}) VALUES (%b, %b, %b, %b) RETURNING position"
+INSERT_MANY = f"INSERT INTO {{0}} ({_COLUMNS}) SELECT * FROM {_ARRAYS}"
+INSERT_DRAWN = (
+    f"INSERT INTO {{0}} (position, {_COLUMNS}) OVERRIDING SYSTEM VALUE"
+    " SELECT n + coalesce((SELECT max(position) FROM {0}), 0), id, version, topic, state"
+    f" FROM {_ARRAYS} WITH ORDINALITY AS new (id, version, topic, state, n)"
+)
+"""Without the sequence: the numbers after the highest. Only under the lock on the order."""
 RETRY_S = (0.002, 0.004, 0.008, 0.016, 0.032, 0.05)
 """How long to wait between looks while events are seen that are not proven."""
 _ALL = (1 << 63) - 1
@@ -55,27 +62,24 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
         self.pool = pool
         self.events_table = pool.table(events_table)
         self._wanted = ordering
+        self._ordering: tables.Ordering | None = None
         self._uuid = originator_id_type == "uuid"
         self._order_lock = tables.lock_key("order", self.events_table)
-        columns = "originator_id, originator_version, topic, state"
-        self._insert_one = f"INSERT INTO {self.events_table} ({columns}) VALUES (%b, %b, %b, %b) RETURNING position"
-        rows = "unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[])"
-        self._insert_many = f"INSERT INTO {self.events_table} ({columns}) SELECT * FROM {rows} RETURNING position"
-        self._insert_drawn = (
-            f"INSERT INTO {self.events_table} (position, {columns}) OVERRIDING SYSTEM VALUE"
-            f" SELECT n + coalesce((SELECT max(position) FROM {self.events_table}), 0), id, version, topic, state"
-            f" FROM {rows} WITH ORDINALITY AS new (id, version, topic, state, n) RETURNING position"
-        )
+        self._insert_one = INSERT_ONE.format(self.events_table)
+        self._insert_many = INSERT_MANY.format(self.events_table) + " RETURNING position"
+        self._insert_drawn = INSERT_DRAWN.format(self.events_table) + " RETURNING position"
         select = (
             f"SELECT position, originator_version, topic, state FROM {self.events_table} WHERE originator_id = %b"
             " AND originator_version > %b AND originator_version <= %b ORDER BY originator_version {} LIMIT %b"
         )
         self._ascending, self._descending = select.format("ASC"), select.format("DESC")
 
-    @cached_property
+    @property
     def ordering(self) -> tables.Ordering:
         """How positions come to be in order here; looked at once."""
-        return tables.ordering(self.pool, self.events_table, self._wanted)
+        if self._ordering is None:
+            self._ordering = tables.ordering(self.pool, self.events_table, self._wanted)
+        return self._ordering
 
     def create_table(self) -> None:
         """Create what is missing; several processes may do so at once."""
@@ -258,66 +262,6 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, ApplicationReco
         """Release what following holds."""
         self.news.close()
         self.tail.close()
-
-
-class PostgreSQLTrackingRecorder(TrackingRecorder):
-    """How far a reader of some application has come, one row an application."""
-
-    def __init__(self, pool: Pool, *, tracking_table: str = "notification_tracking") -> None:
-        self.pool = pool
-        self.tracking_table = pool.table(tracking_table)
-
-    def create_table(self) -> None:
-        """Create what is missing; several processes may do so at once."""
-        with self.pool.write() as connection:
-            run(connection, "SELECT pg_advisory_xact_lock(%b)", (Int8(tables.lock_key("schema", self.pool.schema)),))
-            run(connection, tables.TRACKING.format(tracking=self.tracking_table), prepare=False)
-
-    def insert_tracking(self, tracking: Tracking) -> None:
-        """Record that ``tracking`` was reached.
-
-        Raises:
-            IntegrityError: it was reached before.
-        """
-        with self.pool.write() as connection:
-            self._insert_tracking(connection, tracking)
-
-    def _insert_tracking(self, connection: Connection, tracking: Tracking) -> None:
-        done = run(
-            connection,
-            f"INSERT INTO {self.tracking_table} AS old VALUES (%b, %b) ON CONFLICT (application_name) DO UPDATE"
-            " SET notification_id = excluded.notification_id WHERE excluded.notification_id > old.notification_id",
-            (tracking.application_name, Int8(tracking.notification_id)),
-        )
-        if done.rowcount < 1:
-            raise IntegrityError(f"{tracking} is not above what was recorded")
-
-    def max_tracking_id(self, application_name: str) -> int | None:
-        """Return the position recorded for this application."""
-        statement = f"SELECT notification_id FROM {self.tracking_table} WHERE application_name = %b"
-        rows = self.pool.rows(statement, (application_name,))
-        return rows[0][0] if rows else None
-
-
-class PostgreSQLProcessRecorder(PostgreSQLTrackingRecorder, PostgreSQLApplicationRecorder, ProcessRecorder):
-    """Events and tracking, written in one transaction."""
-
-    def __init__(self, pool: Pool, *, tracking_table: str = "notification_tracking", **options: Any) -> None:
-        PostgreSQLTrackingRecorder.__init__(self, pool, tracking_table=tracking_table)
-        PostgreSQLApplicationRecorder.__init__(self, pool, **options)
-
-    def create_table(self) -> None:
-        """Create what is missing."""
-        PostgreSQLApplicationRecorder.create_table(self)
-
-    def statements(self) -> list[str]:
-        """Return the DDL of both tables."""
-        return [*PostgreSQLApplicationRecorder.statements(self), tables.TRACKING.format(tracking=self.tracking_table)]
-
-    def _also(self, connection: Connection, **kwargs: Any) -> None:
-        tracking = kwargs.get("tracking")
-        if tracking is not None:
-            self._insert_tracking(connection, tracking)
 
 
 def arrays(rows: Sequence[Row]) -> tuple[list[str], list[Int8], list[str], list[bytes]]:

@@ -109,6 +109,7 @@ class Tail:
         Raises:
             StoreUnavailable: the server does not answer.
         """
+        self._require_own()
         with self._lock, self._pool.translating():
             try:
                 return self._head()
@@ -134,10 +135,12 @@ class Tail:
             if watermark.settled >= top or watermark.settled != before + PAGE:
                 return watermark.settled
 
-    def _own_connection(self) -> Connection:
+    def _require_own(self) -> None:
         if self._pid != os.getpid():
-            self._abandoned = self._connection  # the socket is the parent's
-            self._connection, self._pid = None, os.getpid()
+            self._abandoned = self._connection  # the socket is the parent's, and so may be who holds the lock
+            self._connection, self._lock, self._pid = None, threading.Lock(), os.getpid()
+
+    def _own_connection(self) -> Connection:
         if self._connection is None:
             self._connection = self._pool.session()
             run(self._connection, "SET plan_cache_mode = force_generic_plan", prepare=False)

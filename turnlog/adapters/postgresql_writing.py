@@ -6,7 +6,7 @@ from typing import Protocol
 from psycopg.types.numeric import Int8
 
 from turnlog.adapters.postgresql_connection import Connection, run
-from turnlog.adapters.postgresql_recorders import arrays
+from turnlog.adapters.postgresql_recorders import INSERT_DRAWN, INSERT_MANY, INSERT_ONE, arrays
 from turnlog.adapters.postgresql_tables import lock_key
 from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
@@ -31,15 +31,9 @@ class Writing:
     def __init__(self, events: str, keys: str, snapshots: str, views: Forgetting | None) -> None:
         self._events, self._keys, self._snapshots = events, keys, snapshots
         self._views = views
-        columns = "originator_id, originator_version, topic, state"
-        self._one = f"INSERT INTO {events} ({columns}) VALUES (%b, %b, %b, %b) RETURNING position"
-        rows = "unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[])"
-        self._sequenced = f"(INSERT INTO {events} ({columns}) SELECT * FROM {rows} RETURNING originator_id, position)"
-        self._drawn = (
-            f"(INSERT INTO {events} (position, {columns}) OVERRIDING SYSTEM VALUE"
-            f" SELECT n + coalesce((SELECT max(position) FROM {events}), 0), id, version, topic, state"
-            f" FROM {rows} WITH ORDINALITY AS new (id, version, topic, state, n) RETURNING originator_id, position)"
-        )
+        self._one = INSERT_ONE.format(events)
+        self._sequenced = f"({INSERT_MANY.format(events)} RETURNING originator_id, position)"
+        self._drawn = f"({INSERT_DRAWN.format(events)} RETURNING originator_id, position)"
         self._no_rows = "(SELECT NULL::text AS originator_id, NULL::int8 AS position WHERE false)"
         self._with_keys = f", keys AS (INSERT INTO {keys} SELECT * FROM {_KEYS})"
         self._with_snapshots = (
