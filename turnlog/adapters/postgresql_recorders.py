@@ -176,7 +176,7 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, ApplicationReco
     def __init__(self, pool: Pool, *, views: str | None = None, **options: Any) -> None:
         super().__init__(pool, **options)
         self._views_table = views
-        self.news = News(pool, f"turnlog_{tables.lock_key('news', self.events_table) & (1 << 63) - 1:x}")
+        self.news = News(pool, tables.lock_key("news", self.events_table))
 
     @cached_property
     def tail(self) -> Tail:
