@@ -6,6 +6,7 @@ from itertools import count
 import psycopg
 import pytest
 
+import turnlog
 from tests.servers import PostgreSQL
 from turnlog.adapters.connect import connect
 from turnlog.adapters.postgresql_tail import Watermark
@@ -84,6 +85,21 @@ def test_a_late_commit_holds_back_what_came_after(recorder: Recorder, a: Writer,
     a.connection.commit()
     assert shown(recorder) == [first, second]
     assert recorder.visible(limit=9) == []
+
+
+def test_own_writes_are_read_beside_an_open_append(a: Writer, postgresql_url: str) -> None:
+    """Queries show what was just written although somebody else's open append holds back its place in the log."""
+    a.put()
+    with turnlog.open(postgresql_url) as store:
+        session = store.session("mine", user_id="me")
+        session.add_message("user", "hello")
+        assert store.position == 0
+        assert [item.session_id for item in store.sessions(user_id="me").items] == ["mine"]
+        assert [message.content for message in store.messages(user_id="me").items] == ["hello"]
+        assert store.stats().messages == 1
+        a.connection.rollback()
+        assert store.position > 0
+        assert [item.message_count for item in store.sessions().items] == [1]
 
 
 def test_a_hole_is_passed_when_its_owner_is_over(recorder: Recorder, a: Writer, b: Writer) -> None:
