@@ -54,6 +54,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     tracking: str = "turnlog_tracking"
     views: str = "turnlog_views"
     parked: str = "turnlog_parked"
+    trials: str = "turnlog_trials"
     session_index: str = "turnlog_session_index"
     message_index: str = "turnlog_message_index"
     message_owners: str = "turnlog_message_owners"
