@@ -1,7 +1,7 @@
 """What is kept of views besides their rows: checkpoints, the tables they created, parked sessions, open trials."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ class Bookkeeping:
 
     Args:
         mark: how the driver writes a parameter.
+        table: makes SQL text of a table's name.
     """
 
-    def __init__(self, names: Names, mark: str = "?") -> None:
+    def __init__(self, names: Names, mark: str = "?", table: Callable[[str], str] = quoted) -> None:
         self.tables = (names.views, names.parked)
-        views, parked = quoted(names.views), quoted(names.parked)
+        views, parked = table(names.views), table(names.parked)
         key = f'"view" = {mark} AND "stream" = {mark}'
         changed = ", ".join(
             f'"{c}" = excluded."{c}"' for c in ("version", "position", "error", "attempts", "parked_at")

@@ -20,8 +20,8 @@ _FILTERS = ("user_id", "agent", "current_route", "status")
 class Selects:
     """Makes queries for one set of names. ``given`` are the parameters that a query will have, which shape it."""
 
-    def __init__(self, names: Names, dialect: Dialect = SQLITE) -> None:
-        tables = Tables(names, dialect)
+    def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
+        tables = Tables(names, dialect, schema)
         self._dialect = dialect
         self._sessions = tables.session_index.c
         self._messages = tables.message_index.c

@@ -40,7 +40,7 @@ SQLITE = Dialect(
     listed=lambda ids: sa.func.json_each(ids).table_valued("value").c.value,
 )
 POSTGRESQL = Dialect(
-    compiler=postgresql.dialect(paramstyle="pyformat"),
+    compiler=postgresql.psycopg.dialect(paramstyle="pyformat"),
     unindexed=lambda column: column,  # it has statistics
     listed=lambda ids: sa.func.json_array_elements_text(sa.cast(ids, sa.JSON)).table_valued("value").c.value,
 )
@@ -64,10 +64,10 @@ def bookkeeping_ddl(names: Names, *, dialect: Dialect = SQLITE) -> list[str]:
 class Tables:
     """Every table under its chosen name; columns are found by the names that names.py lists."""
 
-    def __init__(self, names: Names, dialect: Dialect = SQLITE) -> None:
+    def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
         self.names = names
         self.dialect = dialect
-        self.metadata = sa.MetaData()
+        self.metadata = sa.MetaData(schema=schema)
 
     def statements(self, *tables: str, if_missing: bool = False) -> list[str]:
         """Return the statements that create these tables and their indexes."""

@@ -1,8 +1,8 @@
 """Asking the built-in views: the selects of selects.py, compiled once per shape and run on the driver."""
 
 from collections.abc import Callable, Collection
-from datetime import datetime
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,12 +26,12 @@ class Source(Protocol):
 
 
 class ViewQueries:
-    """Asks the views of one database; ``dialect`` is the name that sql.py has for it."""
+    """Asks the views of one database; ``dialect`` is the name that sql.py has for it, ``schema`` where they are."""
 
-    def __init__(self, source: Source, names: Names, dialect: str = "SQLITE") -> None:
+    def __init__(self, source: Source, names: Names, dialect: str = "SQLITE", schema: str | None = None) -> None:
         self._source = source
         self._names = names
-        self._dialect = dialect
+        self._dialect, self._schema = dialect, schema
         self._texts: dict[tuple[str, ...], str] = {}
 
     def select_sessions(self, wanted: SessionFilter, *, before: int | None = None, limit: int) -> list[SessionRow]:
@@ -103,7 +103,8 @@ class ViewQueries:
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Any]:
         with self._source.read() as connection:
-            return connection.execute(text, parameters).fetchall()
+            rows: list[Any] = connection.execute(text, parameters).fetchall()
+        return rows
 
     def _text(self, shape: tuple[str, ...], select: "Callable[[Selects], str]") -> str:
         text = self._texts.get(shape)
@@ -116,7 +117,7 @@ class ViewQueries:
         from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for those who query
         from turnlog.adapters.selects import Selects
 
-        return Selects(self._names, getattr(sql, self._dialect))
+        return Selects(self._names, getattr(sql, self._dialect), self._schema)
 
 
 def _session(row: tuple[Any, ...]) -> SessionRow:
