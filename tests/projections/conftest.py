@@ -8,10 +8,16 @@ import pytest
 from tests.projections.log import Log
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgresql"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    """An empty log, its views in memory or in the log's file."""
-    opened = Log(None if request.param == "memory" else tmp_path / "log.db")
+    """An empty log, its views in memory, in the log's file, or on PostgreSQL."""
+    match request.param:
+        case "memory":
+            opened = Log()
+        case "file":
+            opened = Log(tmp_path / "log.db")
+        case _:
+            opened = Log(str(request.getfixturevalue("postgresql_url")))
     yield opened
     opened.close()
 

@@ -1,5 +1,6 @@
 """A log with its views and engine, written to without a store: what the tests of projections share."""
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -9,6 +10,8 @@ from typing import Any
 from turnlog.adapters.database import Database
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.names import Names
+from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_views import PostgreSQLViews
 from turnlog.adapters.sqlite import SQLiteRecorder
 from turnlog.adapters.views import SQLiteViews
 from turnlog.domain import events as e
@@ -36,22 +39,45 @@ def said(message_id: str) -> e.MessageAdded:
 
 
 class Log:
-    """A log in memory (without a path) or in a file, and an engine that keeps no view until one is added."""
+    """A log in memory (without a path), in a file, or (by a URL) on PostgreSQL; no view is kept until one is added."""
 
-    def __init__(self, path: Path | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
-        self.path = path
+    database: Any
+    views: Any
+    recorder: Any
+
+    def __init__(
+        self, path: Path | str | None = None, *, names: Names | None = None, read_only: bool = False
+    ) -> None:
+        self.path = path if isinstance(path, Path) else None
+        self.url = path if isinstance(path, str) else None
         self.names = names or Names()
         self.codec = Codec()
+        if self.url is not None:
+            self._open_postgresql(self.url, read_only=read_only)
+        else:
+            self._open_sqlite(self.path, read_only=read_only)
+        self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
+
+    def _open_postgresql(self, url: str, *, read_only: bool) -> None:
+        self.database = Pool(url, read_only=read_only)
+        self.views = PostgreSQLViews(self.database, self.names)
+        self.views.prepare()
+        self.views.forget_now = self._forget_now
+        self.recorder = MemoryRecorder(self.views)
+
+    def _forget_now(self, tenant: str, session_id: str) -> list[str]:
+        with self.database.write() as connection:
+            return self.views.forget(connection, tenant, session_id)
+
+    def _open_sqlite(self, path: Path | None, *, read_only: bool) -> None:
         self.database = Database(None if path is None else str(path), durability="normal", read_only=read_only)
         self.views = SQLiteViews(self.database, self.names)
-        self.recorder: MemoryRecorder | SQLiteRecorder
         if path is None:
             self.views.prepare()
             self.recorder = MemoryRecorder(self.views)
         else:
             self.recorder = SQLiteRecorder(self.database, self.names, self.views)
             self.recorder.prepare()
-        self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
 
     def append(self, session_id: str, *events: Event | tuple[str, bytes], tenant: str = "default") -> int:
         """Append events to a session as one turn (or a topic and bytes as they are); return the last position."""
@@ -71,10 +97,14 @@ class Log:
 
     def again(self, **options: Any) -> "Log":
         """Open the same file once more, as another process would."""
-        return Log(self.path, names=self.names, **options)
+        return Log(self.url or self.path, names=self.names, **options)
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the database of the views, and commit it."""
+        if self.url is not None:
+            with self.database.read() as connection:
+                cursor = connection.execute(statement.replace("%", "%%").replace("?", "%s").encode(), parameters or None)
+                return cursor.fetchall() if cursor.description else []
         if statement.startswith("SELECT"):
             with self.database.read() as connection:
                 return connection.execute(statement, parameters).fetchall()
@@ -160,15 +190,23 @@ class Words:
     def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Forget the session's words."""
         assert tenant
-        connection.execute("DELETE FROM words WHERE session_id = ?", (session_id,))
+        connection.execute(marked(connection, "DELETE FROM words WHERE session_id = ?"), (session_id,))
 
     def _count(self, connection: Any, session_id: str, word: str) -> None:
         connection.execute(
-            "INSERT INTO words VALUES (?, ?, 1) ON CONFLICT (session_id, word) DO UPDATE SET said = said + 1",
+            marked(
+                connection,
+                "INSERT INTO words VALUES (?, ?, 1) ON CONFLICT (session_id, word) DO UPDATE SET said = words.said + 1",
+            ),
             (session_id, word),
         )
         if word == self.poison:
             raise ValueError(f"cannot count {word}")
+
+
+def marked(connection: Any, statement: str) -> Any:
+    """Return a statement with its parameters as the connection's driver writes them."""
+    return statement if isinstance(connection, sqlite3.Connection) else statement.replace("?", "%s").encode()
 
 
 def words(log: Log) -> list[tuple[Any, ...]]:

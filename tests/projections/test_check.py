@@ -29,7 +29,7 @@ PLANTED = [
     ("session_index", f"UPDATE {SESSION} SET message_count = 7 WHERE session_id = 'b'", "message_count"),
     ("session_index", f"UPDATE {SESSION} SET user_id = NULL, agent = 'x' WHERE session_id = 'b'", "user_id, agent"),
     ("session_index", f"UPDATE {SESSION} SET updated_at = updated_at + 1 WHERE session_id = 'b'", "updated_at"),
-    ("session_index", f"UPDATE {SESSION} SET version = '4' || '' WHERE session_id = 'b'", None),
+    ("session_index", f"UPDATE {SESSION} SET version = '4' WHERE session_id = 'b'", None),
     ("session_index", f"DELETE FROM {SESSION} WHERE session_id = 'b'", "is missing"),
     ("message_index", f"UPDATE {MESSAGE} SET position = 99 WHERE session_id = 'b' AND ordinal = 2", "position"),
     ("message_index", f"DELETE FROM {MESSAGE} WHERE session_id = 'b' AND ordinal = 2", "is missing"),

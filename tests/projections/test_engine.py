@@ -154,7 +154,7 @@ def test_two_projections_cannot_have_one_name(log: Log) -> None:
 @pytest.mark.parametrize("taken", ["words", "words_by_session", "WORDS"])
 def test_tables_of_others_are_left_alone(log: Log, taken: str) -> None:
     """A projection that wants a table which is there already, and not its own, is refused; the table is untouched."""
-    log.query(f"CREATE TABLE {taken} (mine)")
+    log.query(f"CREATE TABLE {taken} (mine INTEGER)")
     with pytest.raises(InvalidInput, match=r"^projection: its (table|index) 'words\w*' is there already"):
         log.engine.add(Words())
     assert log.query(f"SELECT * FROM {taken}") == []

@@ -269,6 +269,7 @@ class Elaborate(Words):
                     connection.execute("DELETE FROM notes WHERE text LIKE '%two'")
 
 
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
 def test_everything_that_a_projection_creates_is_swapped(log: Log) -> None:
     """Tables with and without rowids, generated columns, full-text search, triggers, indexes, views: all work after."""
     log.engine.add(Elaborate())

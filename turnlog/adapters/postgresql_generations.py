@@ -81,7 +81,8 @@ def require_free(connection: Any, schema: str, built: str, without: Sequence[str
           FROM pg_class b JOIN pg_namespace bn ON bn.oid = b.relnamespace AND bn.nspname = %s
           JOIN pg_class t ON t.relname = b.relname
           JOIN pg_namespace tn ON tn.oid = t.relnamespace AND tn.nspname = %s
-         WHERE b.relname <> ALL (%s::text[]) ORDER BY b.relkind DESC, b.relname
+          LEFT JOIN pg_index i ON i.indexrelid = b.oid LEFT JOIN pg_class o ON o.oid = i.indrelid
+         WHERE coalesce(o.relname, b.relname) <> ALL (%s::text[]) ORDER BY b.relkind DESC, b.relname
     """
     for kind, name in connection.execute(statement, (built, schema, list(without))).fetchall():
         raise InvalidInput("projection", f"its {kind} {name!r} is there already and is not its own")

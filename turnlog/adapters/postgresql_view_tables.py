@@ -28,6 +28,7 @@ class SessionTable:
     def __init__(self, view: s.SessionIndex, names: Names) -> None:
         self.name = view.name
         self.revision = view.revision
+        self.tables = (names.session_index,)
         self._names = names
         self._codec = Abridged(s.CLASSES)
         table = quoted(names.session_index)
@@ -67,6 +68,7 @@ class MessageTable:
     def __init__(self, view: m.MessageIndex, names: Names) -> None:
         self.name = view.name
         self.revision = view.revision
+        self.tables = (names.message_index, names.message_owners)
         self._names = names
         self._codec = Abridged(m.CLASSES)
         table, owners = quoted(names.message_index), quoted(names.message_owners)

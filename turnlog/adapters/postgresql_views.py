@@ -311,6 +311,8 @@ class PostgreSQLViews:
         except (errors.DuplicateTable, errors.DuplicateObject) as error:
             words = f"{error.diag.message_primary}, and is not its own"
             raise InvalidInput("projection", words) from error
+        if isinstance(view, SessionTable | MessageTable):
+            return [generations.Item("TABLE", quoted(table)) for table in view.tables]
         return [item for item in generations.items(connection, self.schema) if item not in before]
 
     def _created_apart(self, connection: Any, view: StoredView) -> list[generations.Item]:
