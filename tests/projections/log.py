@@ -45,9 +45,7 @@ class Log:
     views: Any
     recorder: Any
 
-    def __init__(
-        self, path: Path | str | None = None, *, names: Names | None = None, read_only: bool = False
-    ) -> None:
+    def __init__(self, path: Path | str | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
         self.path = path if isinstance(path, Path) else None
         self.url = path if isinstance(path, str) else None
         self.names = names or Names()
@@ -103,7 +101,9 @@ class Log:
         """Run a statement on the database of the views, and commit it."""
         if self.url is not None:
             with self.database.read() as connection:
-                cursor = connection.execute(statement.replace("%", "%%").replace("?", "%s").encode(), parameters or None)
+                cursor = connection.execute(
+                    statement.replace("%", "%%").replace("?", "%s").encode(), parameters or None
+                )
                 return cursor.fetchall() if cursor.description else []
         if statement.startswith("SELECT"):
             with self.database.read() as connection:

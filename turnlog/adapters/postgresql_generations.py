@@ -130,7 +130,9 @@ def lock(connection: Any, schema: str, created: Sequence[Item], deadline: float)
                 connection.execute("SELECT set_config('lock_timeout', %s, true)", (before,))
         except errors.LockNotAvailable as error:
             if monotonic() > deadline:
-                raise StoreUnavailable("a transaction that reads the view did not end: it cannot be replaced") from error
+                raise StoreUnavailable(
+                    "a transaction that reads the view did not end: it cannot be replaced"
+                ) from error
             sleep(PATIENCE_S)
         else:
             return

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from threading import Lock
-from typing import Any, Protocol
+from typing import Protocol
 
 from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.postgresql_pool import Connection, Pool
@@ -61,7 +61,9 @@ class Home:
         mutex = self._own_mutex()
         if not mutex.acquire(timeout=self._pool.timeout_s if wait else 0):
             if wait:
-                raise StoreUnavailable(f"{self._pool.name}: the views were being written for {self._pool.timeout_s:g} s")
+                raise StoreUnavailable(
+                    f"{self._pool.name}: the views were being written for {self._pool.timeout_s:g} s"
+                )
             yield None
             return
         try:
@@ -94,27 +96,6 @@ def first_in_path(connection: Connection, schema: str) -> Generator[None, None, 
     row = connection.execute(f"SELECT current_setting('search_path'), {_FIRST}", (quoted(schema),)).fetchone()
     yield
     connection.execute("SELECT set_config('search_path', %s, true)", (row and row[0],))
-
-
-class Bench:
-    """A schema of its own on a connection of its own: one process builds there, nobody else looks."""
-
-    def __init__(self, pool: Pool, connection: Connection, schema: str) -> None:
-        self._pool = pool
-        self._connection = connection
-        self.schema = schema
-
-    @contextmanager
-    def read(self) -> Generator[Connection, None, None]:
-        """Lend the connection in autocommit mode."""
-        with self._pool.translating():
-            yield self._connection
-
-    @contextmanager
-    def write(self, *, wait: bool = True) -> Generator[Connection, None, None]:  # noqa: ARG002 - the port's
-        """Lend the connection in a transaction."""
-        with self._pool.translating(), self._connection.transaction():
-            yield self._connection
 
 
 def advisory_key(schema: str, names: Names, purpose: str) -> int:

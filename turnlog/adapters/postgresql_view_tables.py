@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, assert_never
 
 import msgspec
-from psycopg import Connection
 
 from turnlog.adapters.names import MESSAGE_COLUMNS, OWNER_COLUMNS, SESSION_COLUMNS, Names, quoted
 from turnlog.domain.mapper import Codec, LogRow
@@ -38,11 +37,20 @@ class SessionTable:
         self._forget = f"DELETE FROM {table} WHERE {of_session}"
         self._delete = f"DELETE FROM {table} WHERE ({_key(names)}) IN ({_WANTED})"
 
-    def create(self, connection: "Connection[Any]") -> None:
+    def create(self, connection: Any) -> None:
         """Create the table and its indexes."""
-        _create(connection, self._names, "session_index")
+        self.create_tables(connection)
+        self.create_indexes(connection)
 
-    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: "Connection[Any]") -> None:
+    def create_tables(self, connection: Any) -> None:
+        """Create the table."""
+        _create(connection, self._names, "session_index", indexes=False)
+
+    def create_indexes(self, connection: Any) -> None:
+        """Create the indexes that only queries need, those that are missing."""
+        _create(connection, self._names, "session_index", indexes=True)
+
+    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: Any) -> None:
         """Fold a page of the log into the rows of its sessions: one query, one fold, one write.
 
         Raises:
@@ -57,7 +65,7 @@ class SessionTable:
         if after:
             _write(connection, self._upsert, list(after.values()))
 
-    def forget(self, tenant: str, session_id: str, connection: "Connection[Any]") -> None:
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Delete the session's row."""
         connection.execute(self._forget, (tenant, session_id))
 
@@ -92,11 +100,20 @@ class MessageTable:
         self._drop_older = f"DELETE FROM {table} WHERE {of_session} AND {ordinal} < %s"
         self._disown = f"DELETE FROM {owners} WHERE {of_session}"
 
-    def create(self, connection: "Connection[Any]") -> None:
+    def create(self, connection: Any) -> None:
         """Create the tables and their indexes."""
-        _create(connection, self._names, "message_index", "message_owners")
+        self.create_tables(connection)
+        self.create_indexes(connection)
 
-    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: "Connection[Any]") -> None:
+    def create_tables(self, connection: Any) -> None:
+        """Create the tables."""
+        _create(connection, self._names, "message_index", "message_owners", indexes=False)
+
+    def create_indexes(self, connection: Any) -> None:
+        """Create the indexes that only queries need, those that are missing."""
+        _create(connection, self._names, "message_index", "message_owners", indexes=True)
+
+    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: Any) -> None:
         """Write what a page of the log changes; messages that are only said are inserted together.
 
         Raises:
@@ -117,12 +134,12 @@ class MessageTable:
         if changed:
             _write(connection, self._upsert, changed)
 
-    def forget(self, tenant: str, session_id: str, connection: "Connection[Any]") -> None:
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Delete the session's rows."""
         connection.execute(self._clear, (tenant, session_id))
         connection.execute(self._disown, (tenant, session_id))
 
-    def _change(self, connection: "Connection[Any]", change: m.Rearrangement) -> None:
+    def _change(self, connection: Any, change: m.Rearrangement) -> None:
         session = (change.owner.tenant, change.owner.session_id)
         match change:
             case m.Reword(_, message_id, version):
@@ -144,7 +161,7 @@ class MessageTable:
             case _:
                 assert_never(change)
 
-    def _insert_all(self, connection: "Connection[Any]", said: Iterable[m.Add]) -> None:
+    def _insert_all(self, connection: Any, said: Iterable[m.Add]) -> None:
         rows = [
             (o.tenant, o.session_id, ordinal, o.user_id, message_id, position, item, version, version)
             for o, ordinal, message_id, position, item, version in said
@@ -153,11 +170,12 @@ class MessageTable:
             _write(connection, self._insert, [dict(zip(MESSAGE_COLUMNS, row, strict=True)) for row in rows])
 
 
-def _create(connection: "Connection[Any]", names: Names, *tables: str) -> None:
+def _create(connection: Any, names: Names, *tables: str, indexes: bool) -> None:
     from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new view only
 
-    for statement in sql.Tables(names, sql.POSTGRESQL).statements(*tables):
-        connection.execute(statement.encode())
+    for statement in sql.Tables(names, sql.POSTGRESQL).statements(*tables, if_missing=indexes):
+        if statement.startswith("CREATE INDEX") == indexes:
+            connection.execute(statement.encode())
 
 
 # --- statements -------------------------------------------------------------------------------------------------------
@@ -195,7 +213,7 @@ def _upserting(table: str, names: Names, columns: Sequence[str]) -> str:
     return f"{_inserting(table, names, columns)} ON CONFLICT ({_key(names)}) DO UPDATE SET {updated}"
 
 
-def _load(connection: "Connection[Any]", select: str, rows: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:
+def _load(connection: Any, select: str, rows: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:
     """Return the stored rows of the sessions that the log's rows are of."""
     return iter(connection.execute(select, _pairs({row[1]: None for row in rows})).fetchall())
 
@@ -206,7 +224,7 @@ def _pairs(streams: Iterable[str]) -> tuple[list[str], list[str]]:
     return [part[0] for part in parts], [part[2] for part in parts]
 
 
-def _write(connection: "Connection[Any]", statement: str, rows: Sequence[Any]) -> None:
+def _write(connection: Any, statement: str, rows: Sequence[Any]) -> None:
     text = _encode(rows)
     if rb"\u0000" in text:
         given: list[dict[str, Any]] = msgspec.json.decode(text)

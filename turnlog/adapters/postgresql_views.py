@@ -9,8 +9,7 @@ schemas in the database.
 
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from hashlib import sha256
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Any, cast
 
@@ -20,8 +19,10 @@ from psycopg import errors, pq
 from turnlog.adapters import postgresql_generations as generations
 from turnlog.adapters.bookkeeping import Bookkeeping
 from turnlog.adapters.names import Names, quoted
-from turnlog.adapters.postgresql_places import Bench, Home, Place, advisory_key, first_in_path
-from turnlog.adapters.postgresql_pool import Connection, Pool
+from turnlog.adapters.postgresql_benches import Bench, Benches
+from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_places import Home, Place, first_in_path
+from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_view_tables import MessageTable, SessionTable
 from turnlog.adapters.view_queries import ViewQueries
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
@@ -42,7 +43,8 @@ from turnlog.projections.view_store import (
 
 _FAILURES = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
 """Classes of SQLSTATE that say the trouble is the server's, or another transaction's."""
-_LONGEST = 63
+PAGE = 2_000
+"""Events a transaction; while it lasts, nobody can erase."""
 _log = logging.getLogger("turnlog")
 
 
@@ -53,19 +55,18 @@ class PostgreSQLViews:
         self._pool = pool
         self._names = names = names or Names()
         self._home = Home(pool, names)
-        self._place: Place = bench or self._home
-        self.schema = schema = self._place.schema
+        self._bench = bench
+        self._benches = Benches(pool, names)
+        place: Place = bench or self._home
+        self._place = place
+        self.schema = schema = place.schema
         self.read_only = pool.read_only and bench is None
+        self.page = PAGE
         self._registered: dict[str, Projection | RowProjection] = {}
-        self._books = books = Bookkeeping(names, "%s", lambda name: f"{quoted(schema)}.{quoted(name)}")
-        self._trials = f"{quoted(schema)}.{quoted(names.trials)}"
-        self.checkpoints, self.record, self.parked, self.release = (
-            books.checkpoints,
-            books.record,
-            books.parked,
-            books.release,
-        )
-        queries = ViewQueries(self._place, names, "POSTGRESQL", schema)
+        self._books = books = Bookkeeping(names, "%s", self._table)
+        self.checkpoints, self.record = books.checkpoints, books.record
+        self.parked, self.release = books.parked, books.release
+        queries = ViewQueries(place, names, "POSTGRESQL", schema)
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
         self.select_active = queries.select_active
@@ -79,7 +80,7 @@ class PostgreSQLViews:
     def prepare(self) -> None:
         """Create the bookkeeping where it is missing; several processes may do so at once."""
         with self.read() as connection:
-            row = connection.execute("SELECT to_regclass(%s)", (self._trials,)).fetchone()
+            row = run(connection, "SELECT to_regclass(%s)::oid", (self._table(self._names.trials),)).fetchone()
         if row is not None and row[0] is not None:
             return
         from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new database only
@@ -87,7 +88,7 @@ class PostgreSQLViews:
         with self._place.write() as connection:
             assert connection is not None
             for statement in sql.bookkeeping_ddl(self._names, dialect=sql.POSTGRESQL):
-                connection.execute(statement.encode())
+                run(connection, statement, prepare=False)
 
     def clear(self) -> None:
         """Empty every registered view."""
@@ -131,24 +132,7 @@ class PostgreSQLViews:
 
     def discard_builds(self) -> list[str]:
         """Drop what unfinished rebuilds left behind; return the views that are being built right now."""
-        pending: list[str] = []
-        if self.read_only:
-            return pending
-        select = "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s) ORDER BY nspname"
-        for (schema,) in self._pool.rows(select, (self._build_schema(""),)):
-            with self._session() as connection, self._pool.translating():
-                if self._claimed(connection, schema):
-                    connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE".encode())
-                else:
-                    pending += self._built_in(connection, schema)
-        return pending
-
-    def _built_in(self, connection: Connection, schema: str) -> list[str]:
-        """Return the name of the view that is built in a schema, unless that is gone meanwhile."""
-        with suppress(errors.UndefinedTable):
-            statement = f'SELECT "name" FROM {quoted(schema)}.{quoted(self._names.views)}'
-            return [row[0] for row in connection.execute(statement.encode()).fetchall()]
-        return []
+        return [] if self.read_only else self._benches.discard()
 
     # --- what the engine asks (ViewStore) -----------------------------------------------------------------------------
 
@@ -211,7 +195,7 @@ class PostgreSQLViews:
 
     def install(self, connection: Any, view: StoredView) -> None:
         """Create a view, empty: see ``ViewStore``."""
-        if self._place is self._home and not by_rows(view):
+        if self._bench is None and not by_rows(view):
             created = self._created_apart(connection, view)
         else:
             created = self._created_here(connection, view)
@@ -225,19 +209,8 @@ class PostgreSQLViews:
     @contextmanager
     def workshop(self, view: StoredView, *, keep: bool) -> Generator["PostgreSQLViews | None", None, None]:
         """Lend a schema in which to build: see ``ViewStore``. What is not kept is built in temporary tables."""
-        with self._session() as connection:
-            if not keep:
-                yield self._temporary(connection, view)
-                return
-            schema = self._build_schema(view.name)
-            with self._pool.translating():
-                claimed = self._claimed(connection, schema)
-            if not claimed:
-                yield None
-                return
-            yield self._kept(connection, schema, view)
-            with self._pool.translating():
-                connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE".encode())
+        with self._benches.kept(view.name) if keep else self._benches.temporary() as bench:
+            yield None if bench is None else self._opened(bench, view)
 
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
@@ -245,13 +218,19 @@ class PostgreSQLViews:
             self.uninstall(connection, view.name)
             self.install(connection, view)
 
+    def finish(self, view: StoredView) -> None:
+        """Create the indexes that queries need, and have the server learn what the tables hold."""
+        with self._place.write() as connection:
+            if isinstance(view, SessionTable | MessageTable):
+                view.create_indexes(connection)
+            generations.analyze(connection, self.schema, generations.items(connection, self.schema))
+
     def adopt(self, connection: Any, built: ViewStore, name: str) -> None:
         """Move the generation that was built to the place of the one here, in the caller's transaction."""
         built = cast("PostgreSQLViews", built)
         without = self._bookkeeping()
         with built.read() as source:
             created = generations.items(source, built.schema, without)
-            generations.analyze(source, built.schema, created)
             at, parked = built.checkpoints(source)[name], built.parked(source, name)
         old = generations.read(self._books.created(connection, name))
         generations.lock(connection, self.schema, old, monotonic() + self._pool.timeout_s)
@@ -275,9 +254,9 @@ class PostgreSQLViews:
 
     def trial(self, name: str) -> Trial | None:
         """Return the open trial. Temporary tables end with the process, and keep none."""
-        if self._is_temporary():
+        if self._bench is not None and not self._bench.kept:
             return None
-        statement = f'SELECT "position", "last", "tries" FROM {self._trials} WHERE "view" = %s'
+        statement = f'SELECT "position", "last", "tries" FROM {self._table(self._names.trials)} WHERE "view" = %s'
         rows = self._pool.rows(statement, (name,))
         return Trial(*rows[0]) if rows else None
 
@@ -285,7 +264,7 @@ class PostgreSQLViews:
         """Note a trial, at once: not in the transaction that may never end."""
         statement = (
             f"WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
-            f" INSERT INTO {self._trials} SELECT %s, %s, %s, %s FROM quick ON CONFLICT (\"view\") DO UPDATE"
+            f' INSERT INTO {self._table(self._names.trials)} SELECT %s, %s, %s, %s FROM quick ON CONFLICT ("view") DO UPDATE'
             f' SET "position" = excluded."position", "last" = excluded."last", "tries" = excluded."tries"'
         )
         self._note(statement, (name, *trial))
@@ -293,26 +272,28 @@ class PostgreSQLViews:
     def end_trial(self, name: str) -> None:
         """Take the note back."""
         quick = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
-        self._note(f'{quick} DELETE FROM {self._trials} USING quick WHERE "view" = %s', (name,))
+        self._note(f'{quick} DELETE FROM {self._table(self._names.trials)} USING quick WHERE "view" = %s', (name,))
 
     def _note(self, statement: str, parameters: tuple[object, ...]) -> None:
-        if not self._is_temporary():
+        if self._bench is None or self._bench.kept:
             with self._pool.translating(), self._pool.autocommit() as connection:
-                connection.execute(statement.encode(), parameters)
+                run(connection, statement, parameters)
 
-    # --- schemas ------------------------------------------------------------------------------------------------------
+    # --- creating -----------------------------------------------------------------------------------------------------
 
     def _created_here(self, connection: Any, view: StoredView) -> list[generations.Item]:
-        """Create a view in this place; return what is new in it."""
-        before = set(generations.items(connection, self.schema))
+        """Create a view in this place, on a bench without the indexes that only queries need; return what is new."""
+        before = generations.items(connection, self.schema)
         try:
             with self.attempt(connection):
+                if isinstance(view, SessionTable | MessageTable):
+                    view.create_tables(connection)
+                    if self._bench is None:
+                        view.create_indexes(connection)
+                    return [generations.Item("TABLE", quoted(table)) for table in view.tables]
                 view.create(connection)
         except (errors.DuplicateTable, errors.DuplicateObject) as error:
-            words = f"{error.diag.message_primary}, and is not its own"
-            raise InvalidInput("projection", words) from error
-        if isinstance(view, SessionTable | MessageTable):
-            return [generations.Item("TABLE", quoted(table)) for table in view.tables]
+            raise InvalidInput("projection", f"{error.diag.message_primary}, and is not its own") from error
         return [item for item in generations.items(connection, self.schema) if item not in before]
 
     def _created_apart(self, connection: Any, view: StoredView) -> list[generations.Item]:
@@ -321,9 +302,9 @@ class PostgreSQLViews:
         Raises:
             InvalidInput: it would.
         """
-        schema = self._build_schema(f"new {view.name}")
+        schema = self._benches.schema(f"new {view.name}")
         before = generations.relations(connection, self.schema)
-        connection.execute(f"CREATE SCHEMA {quoted(schema)}".encode())
+        run(connection, f"CREATE SCHEMA {quoted(schema)}", prepare=False)
         with first_in_path(connection, schema):
             view.create(connection)
             created = generations.items(connection, schema)
@@ -332,81 +313,33 @@ class PostgreSQLViews:
             raise InvalidInput("projection", f"its create() dropped {before[min(gone)]!r}, which it had not made")
         generations.require_free(connection, self.schema, schema)
         generations.move(connection, schema, self.schema, created)
-        connection.execute(f"DROP SCHEMA {quoted(schema)}".encode())
+        run(connection, f"DROP SCHEMA {quoted(schema)}", prepare=False)
         return created
 
-    def _kept(self, connection: Connection, schema: str, view: StoredView) -> "PostgreSQLViews":
+    def _opened(self, bench: Bench, view: StoredView) -> "PostgreSQLViews":
         """Open a workshop with the view in it; what cannot be read there is made anew."""
-        with suppress(StoreError):
-            return self._opened(connection, schema, view)
-        with self._pool.translating():
-            connection.execute(f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE".encode())
-        return self._opened(connection, schema, view)
-
-    def _opened(self, connection: Connection, schema: str, view: StoredView) -> "PostgreSQLViews":
-        with self._pool.translating():
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}".encode())
-            self._enter(connection, schema)
-        workshop = PostgreSQLViews(self._pool, self._names, Bench(self._pool, connection, schema))
-        workshop.prepare()
-        with workshop.write() as writing:
-            if view.name not in workshop.checkpoints(writing):
-                workshop.install(writing, view)
-        return workshop
-
-    def _temporary(self, connection: Connection, view: StoredView) -> "PostgreSQLViews | None":
-        """Open a workshop of temporary tables; ``None`` where the server makes none: a standby."""
-        from turnlog.adapters import sql
-
+        workshop = PostgreSQLViews(self._pool, self._names, bench)
         try:
-            with self._pool.translating():
-                connection.execute("SET default_transaction_read_only = off")
-                self._enter(connection, "pg_temp")
-                for statement in sql.bookkeeping_ddl(self._names, dialect=sql.POSTGRESQL):
-                    connection.execute(statement.encode())
-                row = connection.execute("SELECT pg_my_temp_schema()::regnamespace::text").fetchone()
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, errors.ReadOnlySqlTransaction | errors.InsufficientPrivilege):
-                return None
-            raise
-        workshop = PostgreSQLViews(self._pool, self._names, Bench(self._pool, connection, row[0] if row else ""))
-        with workshop.write() as writing:
-            workshop.install(writing, view)
+            workshop.begin(view)
+        except StoreError:
+            if not bench.kept:
+                raise
+            bench.empty()
+            workshop.begin(view)
         return workshop
 
-    def _enter(self, connection: Connection, schema: str) -> None:
-        """Have tables of a schema found first, then those at home; commits need not wait for the disk."""
-        path = f"{quoted(schema)}, {quoted(self._home.schema)}"
-        connection.execute(
-            "SELECT set_config('search_path', concat_ws(', ', %s::text, nullif(current_setting('search_path'), '')),"
-            " false), set_config('synchronous_commit', 'off', false)",
-            (path,),
-        )
+    def begin(self, view: StoredView) -> None:
+        """Have the view in this workshop, as it was left or empty."""
+        self.prepare()
+        with self._place.write() as connection:
+            if view.name not in self.checkpoints(connection):
+                self.install(connection, view)
 
-    @contextmanager
-    def _session(self) -> Generator[Connection, None, None]:
-        """Lend a connection of its own, closed at the end: what it claims is free then, whatever becomes of us."""
-        with closing(self._pool.session()) as connection:
-            yield connection
-
-    def _claimed(self, connection: Connection, schema: str) -> bool:
-        key = advisory_key(self._home.schema, self._names, f"build in {schema}")
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
-        return row is not None and bool(row[0])
-
-    def _build_schema(self, name: str) -> str:
-        """Return what the schema is called in which a view is built; schemas are of a database, so ours is in it."""
-        ours = sha256(f"{self._home.schema}\n{self._names.views}".encode()).hexdigest()[:8]
-        full = f"{self._names.views[:20]}_build_{ours}_{name}"
-        if len(full) <= _LONGEST:
-            return full
-        return f"{full[: _LONGEST - 9]}_{sha256(name.encode()).hexdigest()[:8]}"
+    def _table(self, name: str) -> str:
+        return f"{quoted(self.schema)}.{quoted(name)}"
 
     def _bookkeeping(self) -> tuple[str, ...]:
         return (self._names.views, self._names.parked, self._names.trials)
-
-    def _is_temporary(self) -> bool:
-        return self.schema.startswith("pg_temp")
 
 
 _INSIDE = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)

@@ -41,6 +41,8 @@ _FAILURES = frozenset(
     }
 )
 """What SQLite says when the trouble is its own."""
+PAGE = 500
+"""Events a transaction; while it lasts, nobody can append."""
 _BUILD = re.compile(r"(rebuild-\w+|check-\w+-[0-9a-f]{32})(?=[.-]|$)", re.ASCII)
 """How the names of scratch databases begin, after the database's own and a dash."""
 _log = logging.getLogger("turnlog")
@@ -54,6 +56,7 @@ class SQLiteViews:
         self._names = names = names or Names()
         self._registered: dict[str, Projection | RowProjection] = {}
         self.read_only = database.read_only
+        self.page = PAGE
         books, trials = Bookkeeping(names), Trials(database.path)
         self._books = books
         self.checkpoints, self.record = books.checkpoints, books.record
@@ -244,6 +247,9 @@ class SQLiteViews:
             self.uninstall(connection, view.name)
             self.install(connection, view)
             generations.make_quick(connection, view)
+
+    def finish(self, view: StoredView) -> None:
+        """Do nothing: what is built here is copied."""
 
     def adopt(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> None:
         """Put the generation that was built in the place of the one here, in the caller's transaction."""

@@ -36,6 +36,7 @@ class Builder:
             if not self._is_of_this_log(workshop, view):
                 workshop.restart(view)
             self._fill(workshop, view, self._recorder.position(), progress)
+            workshop.finish(view)
             with views.write() as connection:
                 self._fill(workshop, view, None, None)
                 views.adopt(connection, workshop, view.name)
