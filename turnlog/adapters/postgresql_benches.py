@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 
 from psycopg import errors
+from psycopg.types.numeric import Int8
 
 from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.postgresql_connection import Connection, run
@@ -125,7 +126,7 @@ class Benches:
 
     def _claimed(self, connection: Connection, schema: str) -> bool:
         key = advisory_key(self._pool.schema, self._names, f"build in {schema}")
-        row = run(connection, "SELECT pg_try_advisory_lock(%s)", (key,), prepare=False).fetchone()
+        row = run(connection, "SELECT pg_try_advisory_lock(%s)", (Int8(key),), prepare=False).fetchone()
         return row is not None and bool(row[0])
 
     def _enter(self, connection: Connection, schema: str) -> None:

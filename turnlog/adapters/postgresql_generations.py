@@ -212,10 +212,12 @@ def _pairs(
 ) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
     """Yield the rows that are not equal to the last bit: ours and theirs, either of them missing."""
     if key:
-        same = " AND ".join(f"turnlog_mine.{quoted(column)} = turnlog_built.{quoted(column)}" for column in key)
+        same = " AND ".join(f"our_row.{quoted(column)} = its_row.{quoted(column)}" for column in key)
+        first = quoted(key[0])
         statement = (
-            f"SELECT to_json(turnlog_mine)::text, to_json(turnlog_built)::text FROM {ours} AS turnlog_mine FULL JOIN {theirs} AS turnlog_built"
-            f" ON {same} WHERE turnlog_mine *<> turnlog_built OR turnlog_mine.{quoted(key[0])} IS NULL OR turnlog_built.{quoted(key[0])} IS NULL"
+            f"SELECT to_json(our_row)::text, to_json(its_row)::text FROM {ours} AS our_row"
+            f" FULL JOIN {theirs} AS its_row ON {same}"
+            f" WHERE our_row *<> its_row OR our_row.{first} IS NULL OR its_row.{first} IS NULL"
         )
     else:
         mine, others = (f"SELECT to_json(t)::text FROM {table} AS t" for table in (ours, theirs))

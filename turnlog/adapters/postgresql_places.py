@@ -15,8 +15,11 @@ from hashlib import sha256
 from threading import Lock
 from typing import Protocol
 
+from psycopg.types.numeric import Int8
+
 from turnlog.adapters.names import Names, quoted
-from turnlog.adapters.postgresql_pool import Connection, Pool
+from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_pool import Pool
 from turnlog.domain.errors import StoreUnavailable
 
 
@@ -69,14 +72,14 @@ class Home:
         try:
             with self._pool.write() as connection:
                 statement = _WAIT if wait else _TRY
-                row = connection.execute(statement, (self._key, quoted(self.schema))).fetchone()
+                row = run(connection, statement, (Int8(self._key), quoted(self.schema))).fetchone()
                 yield connection if wait or (row is not None and row[0]) else None
         finally:
             mutex.release()
 
     def hold_still(self, connection: Connection) -> None:
         """Keep everybody from writing views until this transaction ends; for those who erase, before all else."""
-        connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (self._key,))
+        run(connection, "SELECT pg_advisory_xact_lock_shared(%s)", (Int8(self._key),))
 
     def _own_mutex(self) -> Lock:
         if self._pid != os.getpid():
@@ -93,12 +96,12 @@ _WAIT = f"SELECT pg_advisory_xact_lock(%s), {_FIRST}, {_UNSYNCED}"
 @contextmanager
 def first_in_path(connection: Connection, schema: str) -> Generator[None, None, None]:
     """Have tables of ``schema`` found first, in a transaction that has a path of its own; give that back afterwards."""
-    row = connection.execute(f"SELECT current_setting('search_path'), {_FIRST}", (quoted(schema),)).fetchone()
+    row = run(connection, f"SELECT current_setting('search_path'), {_FIRST}", (quoted(schema),)).fetchone()
     yield
-    connection.execute("SELECT set_config('search_path', %s, true)", (row and row[0],))
+    run(connection, "SELECT set_config('search_path', %s, true)", (row and row[0],))
 
 
 def advisory_key(schema: str, names: Names, purpose: str) -> int:
     """Return the number of an advisory lock (64 bits, signed): those are of a database, so the schema is part of it."""
-    digest = sha256("\n".join(("turnlog.views", schema, names.views, purpose)).encode()).digest()
+    digest = sha256(f"turnlog.views\n{schema}\n{names.views}\n{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

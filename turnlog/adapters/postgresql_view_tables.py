@@ -1,7 +1,7 @@
 """The built-in views' rows on PostgreSQL: what catching up runs, without SQLAlchemy.
 
-The folds are SQLite's. A page's rows go to the server as one JSON parameter and become rows there: measured with 500
-session rows, 5 ms against 7 with arrays of values, 7 (libpq in C) or 18 (in Python) with ``executemany``.
+The folds are SQLite's. New messages are copied (``COPY``: 10 µs a row, 20 as parameters). Rows that may be there
+already go to the server as one JSON parameter: 500 sessions take 5 ms against 7 as arrays of values.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,7 +90,7 @@ class MessageTable:
         )
         self._select = _selecting(owners, names, OWNER_COLUMNS)
         self._upsert = _upserting(owners, names, OWNER_COLUMNS)
-        self._insert = _inserting(table, names, MESSAGE_COLUMNS)
+        self._copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
         self._reword = f"UPDATE {table} SET {content} = %s WHERE {latest}"
         self._remove = f"DELETE FROM {table} WHERE {latest}"
         self._clear = f"DELETE FROM {table} WHERE {of_session}"
@@ -163,11 +163,13 @@ class MessageTable:
 
     def _insert_all(self, connection: Any, said: Iterable[m.Add]) -> None:
         rows = [
-            (o.tenant, o.session_id, ordinal, o.user_id, message_id, position, item, version, version)
+            (o.tenant, o.session_id, ordinal, _shown(o.user_id), _shown(message_id), position, item, version, version)
             for o, ordinal, message_id, position, item, version in said
         ]
         if rows:
-            _write(connection, self._insert, [dict(zip(MESSAGE_COLUMNS, row, strict=True)) for row in rows])
+            with connection.cursor().copy(self._copy) as copy:
+                for row in rows:
+                    copy.write_row(row)
 
 
 def _create(connection: Any, names: Names, *tables: str, indexes: bool) -> None:

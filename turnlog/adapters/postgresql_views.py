@@ -23,6 +23,7 @@ from turnlog.adapters.postgresql_benches import Bench, Benches
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_places import Home, Place, first_in_path
 from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_trials import Trials
 from turnlog.adapters.postgresql_view_tables import MessageTable, SessionTable
 from turnlog.adapters.view_queries import ViewQueries
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
@@ -35,7 +36,6 @@ from turnlog.projections.view_store import (
     Projection,
     RowProjection,
     StoredView,
-    Trial,
     View,
     ViewStore,
     by_rows,
@@ -66,6 +66,8 @@ class PostgreSQLViews:
         self._books = books = Bookkeeping(names, "%s", self._table)
         self.checkpoints, self.record = books.checkpoints, books.record
         self.parked, self.release = books.parked, books.release
+        trials = Trials(pool, None if bench is not None and not bench.kept else self._table(names.trials))
+        self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
         queries = ViewQueries(place, names, "POSTGRESQL", schema)
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
@@ -85,8 +87,7 @@ class PostgreSQLViews:
             return
         from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new database only
 
-        with self._place.write() as connection:
-            assert connection is not None
+        with self.write() as connection:
             for statement in sql.bookkeeping_ddl(self._names, dialect=sql.POSTGRESQL):
                 run(connection, statement, prepare=False)
 
@@ -155,7 +156,7 @@ class PostgreSQLViews:
         """Lend a connection in autocommit mode: two statements may see two moments."""
         return self._place.read()
 
-    def write(self, *, wait: bool = True) -> AbstractContextManager[Connection | None]:
+    def write(self, *, wait: bool = True) -> AbstractContextManager[Any]:
         """Lend a connection in a transaction under the catch-up lock: see ``ViewStore``."""
         return self._place.write(wait=wait)
 
@@ -249,35 +250,6 @@ class PostgreSQLViews:
             created = generations.items(theirs, built.schema, self._bookkeeping())
             for words in generations.differences(theirs, self.schema, built.schema, created, session):
                 yield f"view {name!r}, {words}"
-
-    # --- trials -------------------------------------------------------------------------------------------------------
-
-    def trial(self, name: str) -> Trial | None:
-        """Return the open trial. Temporary tables end with the process, and keep none."""
-        if self._bench is not None and not self._bench.kept:
-            return None
-        statement = f'SELECT "position", "last", "tries" FROM {self._table(self._names.trials)} WHERE "view" = %s'
-        rows = self._pool.rows(statement, (name,))
-        return Trial(*rows[0]) if rows else None
-
-    def begin_trial(self, name: str, trial: Trial) -> None:
-        """Note a trial, at once: not in the transaction that may never end."""
-        statement = (
-            f"WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
-            f' INSERT INTO {self._table(self._names.trials)} SELECT %s, %s, %s, %s FROM quick ON CONFLICT ("view") DO UPDATE'
-            f' SET "position" = excluded."position", "last" = excluded."last", "tries" = excluded."tries"'
-        )
-        self._note(statement, (name, *trial))
-
-    def end_trial(self, name: str) -> None:
-        """Take the note back."""
-        quick = "WITH quick AS (SELECT set_config('synchronous_commit', 'off', true))"
-        self._note(f'{quick} DELETE FROM {self._table(self._names.trials)} USING quick WHERE "view" = %s', (name,))
-
-    def _note(self, statement: str, parameters: tuple[object, ...]) -> None:
-        if self._bench is None or self._bench.kept:
-            with self._pool.translating(), self._pool.autocommit() as connection:
-                run(connection, statement, parameters)
 
     # --- creating -----------------------------------------------------------------------------------------------------
 

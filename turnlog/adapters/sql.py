@@ -34,15 +34,24 @@ def _plus(column: Column) -> Column:
     return sa.UnaryExpression(column, operator=custom_op[Any]("+"), type_=column.type)
 
 
-SQLITE = Dialect(
-    compiler=sqlite.dialect(paramstyle="named"),
-    unindexed=_plus,
-    listed=lambda ids: sa.func.json_each(ids).table_valued("value").c.value,
-)
+def _unchanged(column: Column) -> Column:
+    return column
+
+
+def _json_each(ids: Column) -> Column:
+    return sa.func.json_each(ids).table_valued("value").c.value
+
+
+def _json_elements(ids: Column) -> Column:
+    return sa.func.json_array_elements_text(sa.cast(ids, sa.JSON)).table_valued("value").c.value
+
+
+_psycopg: Any = postgresql.psycopg  # SQLAlchemy has no types for making one
+SQLITE = Dialect(compiler=sqlite.dialect(paramstyle="named"), unindexed=_plus, listed=_json_each)
 POSTGRESQL = Dialect(
-    compiler=postgresql.psycopg.dialect(paramstyle="pyformat"),
-    unindexed=lambda column: column,  # it has statistics
-    listed=lambda ids: sa.func.json_array_elements_text(sa.cast(ids, sa.JSON)).table_valued("value").c.value,
+    compiler=_psycopg.dialect(paramstyle="pyformat"),
+    unindexed=_unchanged,  # its planner has statistics
+    listed=_json_elements,
 )
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _ROWID = sa.Integer()

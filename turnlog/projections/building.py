@@ -1,6 +1,6 @@
 """Building a view anew: to take the place of the one that answers, or to check it against."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -13,6 +13,8 @@ from turnlog.projections.view_store import Checkpoint, ViewStore
 Progress: TypeAlias = Callable[[RebuildProgress], object]
 PAGE = 10_000
 """Events a transaction; nobody else writes where a view is built."""
+MOST = 1 << 40
+"""Without a limit."""
 DIFFERENCES = 100
 """So many are told of a view."""
 
@@ -28,7 +30,9 @@ class Builder:
         """Build a new generation and put it in the place of the old one; return False if somebody else is building.
 
         What was built is kept when this is interrupted, and the next call goes on with it. Only the last step, the
-        tail and the swap, keeps writers out.
+        tail and the swap, keeps out whoever writes views or erases. Where appends go on meanwhile, the new generation
+        comes at least as far as the old one: the log's head is never behind a view that is stored. A session whose
+        erasure stands above that head is forgotten here, as it was there.
         """
         with views.workshop(view, keep=True) as workshop:
             if workshop is None:
@@ -39,6 +43,7 @@ class Builder:
             workshop.finish(view)
             with views.write() as connection:
                 self._fill(workshop, view, None, None)
+                self._forget_deleted(workshop, view)
                 views.adopt(connection, workshop, view.name)
         return True
 
@@ -91,15 +96,28 @@ class Builder:
         if not self._marks(at):
             return [f"view {view.name!r} has applied another event at position {at.position} than the log has there"]
         self._fill(workshop, view, at.position, None)
-        self._forget_deleted(workshop, view, at.position)
+        self._forget_deleted(workshop, view)
         return list(islice(views.differences(connection, workshop, view.name), DIFFERENCES))
 
-    def _forget_deleted(self, workshop: ViewStore, view: Applied, after: int) -> None:
+    def _forget_deleted(self, workshop: ViewStore, view: Applied) -> None:
         """Forget the sessions that were erased, here as there at once, by events the view has not come to."""
         topics = [topic for topic in self._applier.codec.registry.newest if topic.startswith(DELETED)]
+        unsettled = self._recorder.visible(limit=MOST) or ()
+        self._forget(workshop, view, [stream for stream in unsettled if self._is_deleted(stream)])
+        with workshop.read() as connection:
+            after = workshop.checkpoints(connection)[view.name].position
         while rows := self._recorder.select_log(after=after, limit=PAGE, topics=topics):
-            with workshop.write() as connection:
-                for row in rows:
-                    workshop.release(connection, view.name, row[1])
-                    forget(view, connection, row[1])
+            self._forget(workshop, view, [row[1] for row in rows])
             after = rows[-1][0]
+
+    def _is_deleted(self, stream: str) -> bool:
+        newest = self._recorder.select_stream(stream, desc=True, limit=1)
+        return newest[0][2].startswith(DELETED)
+
+    def _forget(self, workshop: ViewStore, view: Applied, streams: Sequence[str]) -> None:
+        if not streams:
+            return
+        with workshop.write() as connection:
+            for stream in streams:
+                workshop.release(connection, view.name, stream)
+                forget(view, connection, stream)
