@@ -134,13 +134,14 @@ class Index:
             raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
         if consistency == "eventual":
             return _NOTHING
-        streams: Iterable[str] | None = ()
+        unsettled = self._unsettled(view)  # first: what is settled after this is in the view, or in its tail
+        streams: Sequence[str] | None = ()
         if not self._is_level(view):
             streams = self._engine.tail(view, OVERLAY_EVENTS)
             if streams is None:
                 self.level(view)
         prefix = f"{self._tenant}/"
-        behind = (*(streams or ()), *self._unsettled(view))
+        behind = (*(streams or ()), *unsettled)
         return frozenset(stream[len(prefix) :] for stream in behind if stream.startswith(prefix))
 
     def _unsettled(self, view: str) -> Sequence[str]:

@@ -36,7 +36,7 @@ from turnlog.domain.values import (
 )
 from turnlog.erasure import erase
 from turnlog.forking import fork_batch
-from turnlog.index import Index
+from turnlog.index import OVERLAY_EVENTS, Index
 from turnlog.inputs import WriteOptions
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import require_living
@@ -415,10 +415,9 @@ class ConversationStore:
         return Erasure(complete=not pending, pending=tuple(pending))
 
     def _sessions_of(self, user_id: str) -> list[Loaded]:
-        self._index.level("session_index")
         where = SessionFilter(tenant=self.tenant, user_id=user_id)
-        rows = self._parts.views.select_sessions(where, before=None, limit=_PAGE)
-        loaded = (self._decider.load(row.summary.session_id) for row in rows)
+        found = self._index.sessions(where, _PAGE, None, "strong").items
+        loaded = (self._decider.load(one.session_id) for one in found)
         return [one for one in loaded if not one.state.deleted and one.state.user_id == user_id]
 
     def _pending(self) -> tuple[str, ...]:
@@ -431,10 +430,13 @@ class ConversationStore:
         """Bring the views along, and name those that have not come to the newest erasure in the log."""
         self._catch_up_quietly()
         deleted = topics_of((e.SessionDeleted,), self._codec.registry)
+        unsettled = self._recorder.visible(limit=OVERLAY_EVENTS)
+        newest = (self._recorder.select_stream(stream, desc=True, limit=1)[0] for stream in unsettled or ())
+        held_back = unsettled is None or any(row[2] in deleted for row in newest)
         return [
             f"view {view.name}, which has not read that far"
             for view in self._engine.status()
-            if self._recorder.select_log(after=view.position, limit=1, topics=deleted)
+            if held_back or self._recorder.select_log(after=view.position, limit=1, topics=deleted)
         ]
 
     # --- life ---------------------------------------------------------------------------------------------------------

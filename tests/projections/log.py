@@ -10,6 +10,7 @@ from typing import Any
 from turnlog.adapters.database import Database
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.names import Names
+from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_views import PostgreSQLViews
 from turnlog.adapters.sqlite import SQLiteRecorder
@@ -59,13 +60,8 @@ class Log:
     def _open_postgresql(self, url: str, *, read_only: bool) -> None:
         self.database = Pool(url, read_only=read_only)
         self.views = PostgreSQLViews(self.database, self.names)
-        self.views.prepare()
-        self.views.forget_now = self._forget_now
-        self.recorder = MemoryRecorder(self.views)
-
-    def _forget_now(self, tenant: str, session_id: str) -> list[str]:
-        with self.database.write() as connection:
-            return self.views.forget(connection, tenant, session_id)
+        self.recorder = PostgreSQLRecorder(self.database, self.names, self.views)
+        self.recorder.prepare()
 
     def _open_sqlite(self, path: Path | None, *, read_only: bool) -> None:
         self.database = Database(None if path is None else str(path), durability="normal", read_only=read_only)

@@ -89,6 +89,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     from turnlog.adapters.names import Names, identifier
     from turnlog.adapters.postgresql import PostgreSQLRecorder
     from turnlog.adapters.postgresql_pool import Pool
+    from turnlog.adapters.postgresql_views import PostgreSQLViews
 
     names = Names.chosen(options.pop("names", None))
     ordering = options.pop("ordering", "auto")
@@ -104,28 +105,13 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
     )
     try:
-        views = _StubViews()
+        views = PostgreSQLViews(pool, names)
         recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering)
         recorder.prepare()
     except BaseException:
         pool.close()
         raise
-    return Backend(recorder, views.views)
-
-
-class _StubViews:
-    """TODO: views in this process's memory, until those on PostgreSQL are there."""
-
-    def __init__(self) -> None:
-        from turnlog.adapters.database import Database
-        from turnlog.adapters.views import SQLiteViews
-
-        self.views = SQLiteViews(Database(None))
-        self.views.prepare()
-
-    def forget(self, connection: object, tenant: str, session_id: str) -> list[str]:
-        del connection
-        return self.views.forget_now(tenant, session_id)
+    return Backend(recorder, views)
 
 
 def sqlite_path(url: str) -> str:

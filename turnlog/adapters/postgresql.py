@@ -121,6 +121,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
     def visible(self, *, limit: int) -> list[str] | None:
         """Return the streams of events that can be read but are not settled yet, see ``Recorder``."""
+        self.tail.head()
         if not self.tail.in_doubt:
             return []
         statement = f"SELECT originator_id FROM {self.events_table} WHERE position > %b ORDER BY position LIMIT %b"

@@ -123,7 +123,7 @@ class Attempt:
         if not batches:
             return []
         erased = [batch.stream for batch in batches if batch.erase]
-        recorder.writing.hold(connection, erased)
+        recorder.writing.begin_erasing(connection, erased)
         recorder.lock_order(connection)
         positions = recorder.writing.insert(connection, batches, drawn=recorder.ordering.drawn)
         for stream in erased:

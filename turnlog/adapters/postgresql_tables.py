@@ -57,6 +57,11 @@ PARKED = """CREATE TABLE {parked} (
     attempts bigint NOT NULL,
     parked_at bigint NOT NULL,
     UNIQUE (view, stream))"""
+TRIALS = """CREATE TABLE {trials} (
+    view text COLLATE "C" PRIMARY KEY,
+    position bigint NOT NULL,
+    last bigint NOT NULL,
+    tries bigint NOT NULL)"""
 # jsonb cannot hold U+0000, which content may: such content is NULL there, and in private_text in any case.
 JSON = r"""CREATE VIEW {json} AS
     SELECT position, originator_id, originator_version, topic, (body::json ->> 'header')::jsonb AS header,
@@ -65,7 +70,11 @@ JSON = r"""CREATE VIEW {json} AS
       FROM (SELECT position, originator_id, originator_version, topic, convert_from(state, 'UTF8') AS body
               FROM {events}) AS read"""
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((EVENTS, TRACKING, KEYS, KEYS_INDEX, SNAPSHOTS, VIEWS, PARKED, JSON),)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (EVENTS, TRACKING, KEYS, KEYS_INDEX, SNAPSHOTS, VIEWS, PARKED, TRIALS, JSON),
+)
+BOOKKEEPING = (VIEWS, PARKED, TRIALS)
+"""What a place has in which views are built."""
 _SCHEMA = "turnlog.schema"
 _log = logging.getLogger("turnlog")
 

@@ -23,6 +23,7 @@ from turnlog.adapters.postgresql_benches import Bench, Benches
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_places import Home, Place, first_in_path
 from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_tables import BOOKKEEPING
 from turnlog.adapters.postgresql_trials import Trials
 from turnlog.adapters.postgresql_view_tables import MessageTable, SessionTable
 from turnlog.adapters.view_queries import ViewQueries
@@ -78,18 +79,6 @@ class PostgreSQLViews:
         self.hold_still = self._home.hold_still
 
     # --- life ---------------------------------------------------------------------------------------------------------
-
-    def prepare(self) -> None:
-        """Create the bookkeeping where it is missing; several processes may do so at once."""
-        with self.read() as connection:
-            row = run(connection, "SELECT to_regclass(%s)::oid", (self._table(self._names.trials),)).fetchone()
-        if row is not None and row[0] is not None:
-            return
-        from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new database only
-
-        with self.write() as connection:
-            for statement in sql.bookkeeping_ddl(self._names, dialect=sql.POSTGRESQL):
-                run(connection, statement, prepare=False)
 
     def clear(self) -> None:
         """Empty every registered view."""
@@ -302,8 +291,11 @@ class PostgreSQLViews:
 
     def begin(self, view: StoredView) -> None:
         """Have the view in this workshop, as it was left or empty."""
-        self.prepare()
-        with self._place.write() as connection:
+        with self.write() as connection:
+            if not generations.items(connection, self.schema):
+                tables = {field: self._table(getattr(self._names, field)) for field in ("views", "parked", "trials")}
+                for statement in BOOKKEEPING:
+                    run(connection, statement.format(**tables), prepare=False)
             if view.name not in self.checkpoints(connection):
                 self.install(connection, view)
 

@@ -20,6 +20,10 @@ _SNAPSHOTS = "unnest(%b::text[], %b::int8[], %b::int8[], %b::bytea[], %b::bytea[
 class Forgetting(Protocol):
     """What the views do when a session is erased, inside the erasing transaction."""
 
+    def hold_still(self, connection: Connection) -> None:
+        """Keep views from being written until the transaction ends."""
+        ...
+
     def forget(self, connection: Connection, tenant: str, session_id: str) -> list[str]:
         """Delete the session's rows; return the views that forget only when they catch up."""
         ...
@@ -87,6 +91,12 @@ class Writing:
         lock = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
         for stream in sorted(streams):
             run(connection, f"SELECT {lock}(%b)", (Int8(lock_key(self._events, stream)),))
+
+    def begin_erasing(self, connection: Connection, streams: Sequence[str]) -> None:
+        """Hold streams alone, and the views still: before anything is inserted, for that holds back all readers."""
+        self.hold(connection, streams)
+        if streams and self._views is not None:
+            self._views.hold_still(connection)
 
     def erase(self, connection: Connection, stream: str) -> None:
         """Destroy the content of every event of a stream, with its keys, snapshot and view rows."""

@@ -64,10 +64,9 @@ def ddl(names: Names) -> list[str]:
     return Tables(names).statements("events", "keys", "snapshots", "tracking", "views", "parked", if_missing=True)
 
 
-def bookkeeping_ddl(names: Names, *, dialect: Dialect = SQLITE) -> list[str]:
-    """Return the statements that create the views' bookkeeping alone. SQLite keeps trials in files."""
-    trials = () if dialect is SQLITE else ("trials",)
-    return Tables(names, dialect).statements("views", "parked", *trials, if_missing=True)
+def bookkeeping_ddl(names: Names) -> list[str]:
+    """Return the SQLite statements that create the views' bookkeeping alone."""
+    return Tables(names).statements("views", "parked", if_missing=True)
 
 
 class Tables:
@@ -162,17 +161,6 @@ class Tables:
             sa.Column("attempts", _BIG, nullable=False),
             sa.Column("parked_at", _BIG, nullable=False),
             sa.UniqueConstraint("view", "stream"),
-        )
-
-    @cached_property
-    def trials(self) -> sa.Table:
-        """One row a view that is being given events, see ``Trial``."""
-        return self._table(
-            self.names.trials,
-            sa.Column("view", _BYTEWISE, primary_key=True),
-            sa.Column("position", _BIG, nullable=False),
-            sa.Column("last", _BIG, nullable=False),
-            sa.Column("tries", _BIG, nullable=False),
         )
 
     @cached_property

@@ -117,9 +117,10 @@ class Recorder(Reader, Protocol):
         ...
 
     def visible(self, *, limit: int) -> list[str] | None:
-        """Return the streams of events above ``position()``, as of its last call; ``None`` if more than ``limit``.
+        """Return the streams of events above ``position()``, as it is now; ``None`` if more than ``limit``.
 
-        They can be read by stream already, but not in the log's order. There are none where position is order.
+        They can be read by stream already, but not in the log's order. There are none where position is order. Who
+        asks first and then reads the log to its head misses nothing that was committed before.
         """
         ...
 
