@@ -49,15 +49,16 @@ class Writing:
     def insert(self, connection: Connection, batches: Sequence[Batch], *, drawn: bool) -> list[int]:
         """Insert what batches hold, in one statement, and return the position of the last row of each.
 
-        Streams are written in the order of their names, so that two appends never wait for each other. ``drawn``: take
-        the positions after the highest one.
+        Positions rise in the order of the batches, as everywhere. That two appends wait for each other takes two
+        streams that both write: those who erase hold theirs, in the order of their names; others have one that is not
+        new. ``drawn``: take the positions after the highest one.
         """
         if len(batches) == 1 and not drawn:
             stream, rows, keys, snapshot, _ = batches[0]
             if len(rows) == 1 and not keys and snapshot is None:
                 version, topic, state = rows[0]
                 return [run(connection, self._one, (stream, Int8(version), topic, state)).fetchall()[0][0]]
-        statement, parameters = self._statement(sorted(batches, key=lambda batch: batch.stream), drawn=drawn)
+        statement, parameters = self._statement(batches, drawn=drawn)
         last = dict(run(connection, statement, parameters).fetchall())
         return [last[batch.stream] if batch.rows else 0 for batch in batches]
 
