@@ -47,8 +47,9 @@ class Log:
     recorder: Any
 
     def __init__(self, path: Path | str | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
-        self.path = path if isinstance(path, Path) else None
-        self.url = path if isinstance(path, str) else None
+        self.place = None if path is None else str(path)
+        self.url = self.place if self.place is not None and "://" in self.place else None
+        self.path = None if self.place is None or self.url is not None else Path(self.place)
         self.names = names or Names()
         self.codec = Codec()
         if self.url is not None:
@@ -91,7 +92,7 @@ class Log:
 
     def again(self, **options: Any) -> "Log":
         """Open the same file once more, as another process would."""
-        return Log(self.url or self.path, names=self.names, **options)
+        return Log(self.place, names=self.names, **options)
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the database of the views, and commit it."""

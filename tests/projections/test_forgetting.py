@@ -41,19 +41,19 @@ def test_views_that_forget_are_not_pending(known: Log) -> None:
     assert forget(known, "a") == []
 
 
-def test_views_that_cannot_forget_are_named(file_log: Log, other: Callable[..., Log]) -> None:
+def test_views_that_cannot_forget_are_named(kept_log: Log, other: Callable[..., Log]) -> None:
     """A projection without ``forget``, one of another program, and one stored in another revision."""
 
     class Unforgetting(Words):
         forget = None  # type: ignore[assignment]
 
-    file_log.with_views()
-    file_log.engine.add(Unforgetting())
-    assert forget(file_log, "a") == ["words"]
+    kept_log.with_views()
+    kept_log.engine.add(Unforgetting())
+    assert forget(kept_log, "a") == ["words"]
     stranger = other()
     assert forget(stranger, "a") == ["message_index", "session_index", "words"]
-    file_log.query("UPDATE turnlog_views SET revision = 0 WHERE name = 'session_index'")
-    assert forget(file_log, "a") == ["session_index", "words"]
+    kept_log.query("UPDATE turnlog_views SET revision = 0 WHERE name = 'session_index'")
+    assert forget(kept_log, "a") == ["session_index", "words"]
 
 
 def test_a_projection_that_fails_to_forget_does_not_stop_the_erasure(

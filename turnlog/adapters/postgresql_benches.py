@@ -1,8 +1,7 @@
 """Benches: schemas in which generations of views are built on PostgreSQL, each on a connection of its own.
 
-A bench that is kept is a schema beside the log's, claimed by an advisory lock that ends with its connection; one that
-is not is the connection's temporary schema, which ends with it as well. Schemas are of a database, so the log's own is
-part of their names.
+A bench is a schema beside the log's, claimed by an advisory lock that ends with its connection, or the connection's
+temporary schema, which ends with it as well. Schemas are of a database, so the log's own is part of their names.
 """
 
 from collections.abc import Generator
@@ -24,11 +23,11 @@ _LONGEST = 63
 class Bench:
     """A schema, and the connection that finds its tables first: one process builds there, nobody else looks."""
 
-    def __init__(self, pool: Pool, connection: Connection, schema: str, *, kept: bool) -> None:
+    def __init__(self, pool: Pool, connection: Connection, schema: str, *, temporary: bool) -> None:
         self._pool = pool
         self._connection = connection
         self.schema = schema
-        self.kept = kept
+        self.temporary = temporary
 
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
@@ -66,10 +65,10 @@ class Benches:
         return f"{full[: _LONGEST - 9]}_{sha256(name.encode()).hexdigest()[:8]}"
 
     @contextmanager
-    def kept(self, name: str) -> Generator[Bench | None, None, None]:
-        """Lend the bench of a view, as it was left; ``None`` where somebody else is at it. It is gone at the end.
+    def beside(self, name: str, *, keep: bool) -> Generator[Bench | None, None, None]:
+        """Lend a bench by its name, as it was left; ``None`` where somebody else is at it. It is gone at the end.
 
-        What the caller raises leaves it, for the next to go on.
+        With ``keep``, what the caller raises leaves it, for the next to go on.
         """
         schema = self.schema(name)
         with self._session() as connection:
@@ -81,9 +80,13 @@ class Benches:
             if not claimed:
                 yield None
                 return
-            yield Bench(self._pool, connection, schema, kept=True)
-            with self._pool.translating():
-                run(connection, f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE", prepare=False)
+            try:
+                yield Bench(self._pool, connection, schema, temporary=False)
+            except BaseException:
+                if not keep and not connection.closed:
+                    self._drop(connection, schema)
+                raise
+            self._drop(connection, schema)
 
     @contextmanager
     def temporary(self) -> Generator[Bench | None, None, None]:
@@ -98,7 +101,7 @@ class Benches:
         for (schema,) in self._pool.rows(select, (self._prefix,)):
             with self._session() as connection, self._pool.translating():
                 if self._claimed(connection, schema):
-                    run(connection, f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE", prepare=False)
+                    self._drop(connection, schema)
                 else:
                     pending += self._built_in(connection, schema)
         return pending
@@ -115,7 +118,11 @@ class Benches:
             if isinstance(error.__cause__, errors.ReadOnlySqlTransaction | errors.InsufficientPrivilege):
                 return None
             raise
-        return Bench(self._pool, connection, row[0] if row else "pg_temp", kept=False)
+        return Bench(self._pool, connection, row[0] if row else "pg_temp", temporary=True)
+
+    def _drop(self, connection: Connection, schema: str) -> None:
+        with self._pool.translating():
+            run(connection, f"DROP SCHEMA IF EXISTS {quoted(schema)} CASCADE", prepare=False)
 
     def _built_in(self, connection: Connection, schema: str) -> list[str]:
         """Return the name of the view that is built in a schema, unless that is gone meanwhile."""

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 
 from turnlog.adapters.names import quoted
-from turnlog.domain.errors import InvalidInput, StoreUnavailable
+from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 
 PATIENCE_S = 0.1
 """So long the swap waits for readers at a time: behind it, new readers wait as well."""
@@ -99,7 +99,7 @@ def drop(connection: Any, schema: str, created: Sequence[Item]) -> None:
     """Drop what a view had created, what of it is there.
 
     Raises:
-        InvalidInput: something that is not the view's own depends on it.
+        StoreError: something that is not the view's own depends on it.
     """
     try:
         for kind in _ORDER:
@@ -108,7 +108,7 @@ def drop(connection: Any, schema: str, created: Sequence[Item]) -> None:
                 connection.execute(f"DROP {kind} IF EXISTS {', '.join(names)}".encode())
     except errors.DependentObjectsStillExist as error:
         words = " ".join(str(error.diag.message_detail or error).split())
-        raise InvalidInput("projection", f"what it created cannot be dropped: {words}") from error
+        raise StoreError(f"what the view created cannot be dropped: {words}") from error
 
 
 def lock(connection: Any, schema: str, created: Sequence[Item], deadline: float) -> None:
@@ -194,11 +194,12 @@ def _columns(connection: Any, table: str) -> list[str]:
 
 
 def _unique_key(connection: Any, table: str) -> list[str]:
-    """Return the columns of a unique key that is never null, the shortest; or nothing."""
+    """Return the columns of a unique key that is never null, the shortest; or nothing. Types of ours do not compare."""
     statement = """
         SELECT array_agg(a.attname ORDER BY k.place)
           FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
-          LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attnotnull
+          LEFT JOIN (pg_attribute a JOIN pg_type t ON t.oid = a.atttypid AND t.typtype = 'b')
+            ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attnotnull
          WHERE i.indrelid = to_regclass(%s) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
            AND k.place <= i.indnkeyatts
          GROUP BY i.indexrelid HAVING bool_and(a.attname IS NOT NULL) ORDER BY count(*), i.indexrelid LIMIT 1
@@ -210,14 +211,14 @@ def _unique_key(connection: Any, table: str) -> list[str]:
 def _pairs(
     connection: Any, ours: str, theirs: str, key: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
-    """Yield the rows that are not equal to the last bit: ours and theirs, either of them missing."""
+    """Yield the rows that do not read the same: ours and theirs, either of them missing."""
     if key:
         same = " AND ".join(f"our_row.{quoted(column)} = its_row.{quoted(column)}" for column in key)
         first = quoted(key[0])
         statement = (
             f"SELECT to_json(our_row)::text, to_json(its_row)::text FROM {ours} AS our_row"
             f" FULL JOIN {theirs} AS its_row ON {same}"
-            f" WHERE our_row *<> its_row OR our_row.{first} IS NULL OR its_row.{first} IS NULL"
+            f" WHERE our_row::text <> its_row::text OR our_row.{first} IS NULL OR its_row.{first} IS NULL"
         )
     else:
         mine, others = (f"SELECT to_json(t)::text FROM {table} AS t" for table in (ours, theirs))

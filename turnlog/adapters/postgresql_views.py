@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Any, cast
+from uuid import uuid4
 
 import psycopg
 from psycopg import errors, pq
@@ -67,7 +68,7 @@ class PostgreSQLViews:
         self._books = books = Bookkeeping(names, "%s", self._table)
         self.checkpoints, self.record = books.checkpoints, books.record
         self.parked, self.release = books.parked, books.release
-        trials = Trials(pool, None if bench is not None and not bench.kept else self._table(names.trials))
+        trials = Trials(pool, None if bench is not None and bench.temporary else self._table(names.trials))
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
         queries = ViewQueries(place, names, "POSTGRESQL", schema)
         self.select_sessions = queries.select_sessions
@@ -198,9 +199,17 @@ class PostgreSQLViews:
 
     @contextmanager
     def workshop(self, view: StoredView, *, keep: bool) -> Generator["PostgreSQLViews | None", None, None]:
-        """Lend a schema in which to build: see ``ViewStore``. What is not kept is built in temporary tables."""
-        with self._benches.kept(view.name) if keep else self._benches.temporary() as bench:
+        """Lend a schema in which to build: see ``ViewStore``."""
+        with self._bench_for(view, keep=keep) as bench:
             yield None if bench is None else self._opened(bench, view)
+
+    def _bench_for(self, view: StoredView, *, keep: bool) -> AbstractContextManager[Bench | None]:
+        """Return where to build; to check a built-in view, temporary tables will do: who only reads may have those."""
+        if keep:
+            return self._benches.beside(view.name, keep=True)
+        if by_rows(view) or self.read_only:
+            return self._benches.temporary()
+        return self._benches.beside(f"{uuid4().hex[:8]} {view.name}", keep=False)
 
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
@@ -252,7 +261,7 @@ class PostgreSQLViews:
                     if self._bench is None:
                         view.create_indexes(connection)
                     return [generations.Item("TABLE", quoted(table)) for table in view.tables]
-                view.create(connection)
+                self._create(connection, view)
         except (errors.DuplicateTable, errors.DuplicateObject) as error:
             raise InvalidInput("projection", f"{error.diag.message_primary}, and is not its own") from error
         return [item for item in generations.items(connection, self.schema) if item not in before]
@@ -264,18 +273,27 @@ class PostgreSQLViews:
             InvalidInput: it would.
         """
         schema = self._benches.schema(f"new {view.name}")
-        before = generations.relations(connection, self.schema)
         run(connection, f"CREATE SCHEMA {quoted(schema)}", prepare=False)
         with first_in_path(connection, schema):
-            view.create(connection)
+            self._create(connection, view)
             created = generations.items(connection, schema)
-        gone = before.keys() - generations.relations(connection, self.schema).keys()
-        if gone:
-            raise InvalidInput("projection", f"its create() dropped {before[min(gone)]!r}, which it had not made")
         generations.require_free(connection, self.schema, schema)
         generations.move(connection, schema, self.schema, created)
         run(connection, f"DROP SCHEMA {quoted(schema)}", prepare=False)
         return created
+
+    def _create(self, connection: Any, view: StoredView) -> None:
+        """Create an application's view, in a schema that comes before home in the search path.
+
+        Raises:
+            InvalidInput: it dropped what is at home.
+        """
+        home = self._home.schema
+        before = generations.relations(connection, home)
+        view.create(connection)
+        gone = before.keys() - generations.relations(connection, home).keys()
+        if gone:
+            raise InvalidInput("projection", f"its create() dropped {before[min(gone)]!r}, which it had not made")
 
     def _opened(self, bench: Bench, view: StoredView) -> "PostgreSQLViews":
         """Open a workshop with the view in it; what cannot be read there is made anew."""
@@ -283,7 +301,7 @@ class PostgreSQLViews:
         try:
             workshop.begin(view)
         except StoreError:
-            if not bench.kept:
+            if bench.temporary:
                 raise
             bench.empty()
             workshop.begin(view)
