@@ -19,7 +19,7 @@ from turnlog.domain import events as e
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.events import Event
 from turnlog.domain.mapper import Codec
-from turnlog.domain.recorder import Batch, Reader
+from turnlog.domain.recorder import Batch, Reader, Recorder
 from turnlog.domain.values import RecordedEvent
 from turnlog.projections.engine import Engine
 from turnlog.projections.message_index import MessageIndex
@@ -44,7 +44,7 @@ class Log:
 
     database: Any
     views: Any
-    recorder: Any
+    recorder: Recorder
 
     def __init__(self, path: Path | str | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
         self.place = None if path is None else str(path)
@@ -96,21 +96,15 @@ class Log:
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the database of the views, and commit it."""
-        if self.url is not None:
-            with self.database.read() as connection:
-                cursor = connection.execute(
-                    statement.replace("%", "%%").replace("?", "%s").encode(), parameters or None
-                )
-                return cursor.fetchall() if cursor.description else []
-        if statement.startswith("SELECT"):
-            with self.database.read() as connection:
-                return connection.execute(statement, parameters).fetchall()
-        with self.database.write() as connection:
-            return connection.execute(statement, parameters).fetchall()
+        reads = self.url is not None or statement.startswith("SELECT")
+        with self.database.read() if reads else self.database.write() as connection:
+            cursor = connection.execute(marked(connection, statement), parameters)
+            found: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
+        return found
 
     def row(self, session_id: str, tenant: str = "default") -> SessionRow:
         """Return a row of the session index that is there."""
-        row = self.views.select_session(tenant, session_id)
+        row: SessionRow | None = self.views.select_session(tenant, session_id)
         assert row is not None
         return row
 
@@ -203,7 +197,11 @@ class Words:
 
 def marked(connection: Any, statement: str) -> Any:
     """Return a statement with its parameters as the connection's driver writes them."""
-    return statement if isinstance(connection, sqlite3.Connection) else statement.replace("?", "%s").encode()
+    return (
+        statement
+        if isinstance(connection, sqlite3.Connection)
+        else statement.replace("%", "%%").replace("?", "%s").encode()
+    )
 
 
 def words(log: Log) -> list[tuple[Any, ...]]:

@@ -99,13 +99,15 @@ def test_an_erasure_during_the_check_is_no_difference(
         looks.append(0)
         if len(looks) == 2 and moment == "before the rows are looked at":
             kept_log.delete("a")
-        return views_read()
+        lent: AbstractContextManager[Any] = views_read()
+        return lent
 
     def select_log(**options: Any) -> list[LogRow]:
         if options["limit"] == 1 and len(looks) == 2 and moment == "while they are":
             looks.append(0)
             kept_log.delete("a")
-        return recorder_select_log(**options)
+        rows: list[LogRow] = recorder_select_log(**options)
+        return rows
 
     views_read, recorder_select_log = kept_log.views.read, kept_log.recorder.select_log
     monkeypatch.setattr(kept_log.views, "read", read)

