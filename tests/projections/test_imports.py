@@ -24,4 +24,4 @@ def test_opening_appending_and_catching_up_import_no_sqlalchemy(kept_log: Log) -
     kept_log.with_views().append("s", STARTED)
     command = [sys.executable, "-c", PROGRAM, str(kept_log.place)]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0, run.stderr
