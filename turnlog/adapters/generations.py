@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from turnlog.adapters.telling import place_of
 from turnlog.domain.errors import InvalidInput
 from turnlog.projections.view_store import StoredView, by_rows
 
@@ -178,7 +179,7 @@ def _compare(
     order = ", ".join(_quoted(column) + collation for column in ordered)
     select = f"SELECT {', '.join(map(_quoted, ordered))} FROM {_quoted(table)} ORDER BY {order}"
     for have, want in _merged(ours.execute(select), theirs.execute(select), width):
-        place = _place(table, dict(zip(ordered[:width], want or have or (), strict=False)), session)
+        place = place_of(table, dict(zip(ordered[:width], want or have or (), strict=False)), session)
         if have is None:
             yield f"{place} is missing"
         elif want is None:
@@ -210,14 +211,6 @@ def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[
 def _ranked(values: Row) -> list[tuple[int, Any]]:
     """Return values as Python sorts them the way SQLite does: null, numbers, text, blobs."""
     return [(0, 0) if v is None else (3 if isinstance(v, bytes) else 2 if isinstance(v, str) else 1, v) for v in values]
-
-
-def _place(table: str, values: dict[str, Any], session: tuple[str, str]) -> str:
-    """Name a row by its session if it has one, and by the numbers of its key."""
-    tenant, session_id = (values.pop(column, None) for column in session)
-    numbers = ", ".join(f"{column} {value}" for column, value in values.items() if isinstance(value, int))
-    words = f"the row of session {session_id!r} of tenant {tenant!r}" if session_id is not None else "a row"
-    return f"table {table!r}: {words}" + (f" ({numbers})" if numbers else "")
 
 
 def _quoted(name: str) -> str:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import errors
 
 from turnlog.adapters.names import quoted
+from turnlog.adapters.telling import place_of
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 
 PATIENCE_S = 0.1
@@ -176,7 +177,7 @@ def _compare(connection: Any, ours: str, theirs: str, session: tuple[str, str]) 
     key = _unique_key(connection, theirs)
     for have, want in _pairs(connection, ours, theirs, key):
         row: dict[str, Any] = want or have or {}
-        place = _place(table, {column: row[column] for column in key or columns}, session)
+        place = place_of(table, {column: row[column] for column in key or columns}, session)
         if have is None:
             yield f"{place} is missing"
         elif want is None:
@@ -230,11 +231,3 @@ def _pairs(
         cursor.itersize = 100
         for have, want in cursor.execute(statement.encode()):
             yield have and msgspec.json.decode(have), want and msgspec.json.decode(want)
-
-
-def _place(table: str, values: dict[str, Any], session: tuple[str, str]) -> str:
-    """Name a row by its session if it has one, and by the numbers of its key."""
-    tenant, session_id = (values.pop(column, None) for column in session)
-    numbers = ", ".join(f"{column} {value}" for column, value in values.items() if isinstance(value, int))
-    words = f"the row of session {session_id!r} of tenant {tenant!r}" if session_id is not None else "a row"
-    return f"table {table!r}: {words}" + (f" ({numbers})" if numbers else "")

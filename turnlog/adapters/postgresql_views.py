@@ -14,8 +14,7 @@ from time import monotonic
 from typing import Any, cast
 from uuid import uuid4
 
-import psycopg
-from psycopg import errors, pq
+from psycopg import errors
 
 from turnlog.adapters import postgresql_generations as generations
 from turnlog.adapters.bookkeeping import Bookkeeping
@@ -24,11 +23,12 @@ from turnlog.adapters.postgresql_benches import Bench, Benches
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_places import Home, Place, first_in_path
 from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_savepoint import of_the_server, savepoint
 from turnlog.adapters.postgresql_tables import BOOKKEEPING
 from turnlog.adapters.postgresql_trials import Trials
 from turnlog.adapters.postgresql_view_tables import MessageTable, SessionTable
 from turnlog.adapters.view_queries import ViewQueries
-from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
+from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.projections.applying import forget
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionIndex
@@ -43,8 +43,6 @@ from turnlog.projections.view_store import (
     by_rows,
 )
 
-_FAILURES = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
-"""Classes of SQLSTATE that say the trouble is the server's, or another transaction's."""
 PAGE = 2_000
 """Events a transaction; while it lasts, nobody can erase."""
 _log = logging.getLogger("turnlog")
@@ -150,34 +148,13 @@ class PostgreSQLViews:
         """Lend a connection in a transaction under the catch-up lock: see ``ViewStore``."""
         return self._place.write(wait=wait)
 
-    @contextmanager
-    def attempt(self, connection: Connection) -> Generator[None, None, None]:
-        """Undo what is done inside if it raises, or if a statement failed there.
-
-        Raises:
-            StoreUnavailable: what was done inside ended the transaction.
-        """
-        connection.execute("SAVEPOINT turnlog_attempt")
-        try:
-            yield
-            if connection.info.transaction_status == pq.TransactionStatus.INERROR:
-                raise errors.InFailedSqlTransaction("a statement failed, and its error was not let out")
-        except BaseException:
-            if connection.info.transaction_status in _INSIDE:
-                connection.execute("ROLLBACK TO turnlog_attempt")
-                connection.execute("RELEASE turnlog_attempt")
-            raise
-        if connection.info.transaction_status not in _INSIDE:
-            raise StoreUnavailable("the transaction of a view's rows was ended inside; a projection must not commit")
-        connection.execute("RELEASE turnlog_attempt")
+    def attempt(self, connection: Connection) -> AbstractContextManager[None]:
+        """Undo what is done inside if it raises, or if a statement failed there: see ``ViewStore``."""
+        return savepoint(connection)
 
     def is_failure(self, error: Exception) -> bool:
         """Return whether the server is to blame for ``error``, not the event."""
-        if not isinstance(error, psycopg.Error):
-            return isinstance(error, StoreUnavailable)
-        if error.sqlstate is None:
-            return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-        return error.sqlstate[:2] in _FAILURES and not isinstance(error, errors.InFailedSqlTransaction)
+        return of_the_server(error)
 
     def park(self, connection: Connection, parked: Parked) -> None:
         """Park a session, or count another attempt."""
@@ -322,6 +299,3 @@ class PostgreSQLViews:
 
     def _bookkeeping(self) -> tuple[str, ...]:
         return (self._names.views, self._names.parked, self._names.trials)
-
-
-_INSIDE = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)

@@ -1,0 +1,45 @@
+"""Trying a projection inside a transaction of PostgreSQL's, and whom to blame for what it raises."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors, pq
+
+from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.domain.errors import StoreUnavailable
+
+_FAILURES = frozenset({"08", "25", "28", "40", "53", "55", "57", "58", "XX"})
+"""Classes of SQLSTATE that say the trouble is the server's, or another transaction's."""
+_INSIDE = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+
+
+@contextmanager
+def savepoint(connection: Connection) -> Generator[None, None, None]:
+    """Undo what is done inside if it raises, or if a statement failed there; the transaction goes on.
+
+    Raises:
+        StoreUnavailable: what was done inside ended the transaction.
+    """
+    run(connection, "SAVEPOINT turnlog_attempt", prepare=False)
+    try:
+        yield
+        if connection.info.transaction_status == pq.TransactionStatus.INERROR:
+            raise errors.InFailedSqlTransaction("a statement failed, and its error was not let out")
+    except BaseException:
+        if connection.info.transaction_status in _INSIDE:
+            run(connection, "ROLLBACK TO turnlog_attempt", prepare=False)
+            run(connection, "RELEASE turnlog_attempt", prepare=False)
+        raise
+    if connection.info.transaction_status not in _INSIDE:
+        raise StoreUnavailable("the transaction of a view's rows was ended inside; a projection must not commit")
+    run(connection, "RELEASE turnlog_attempt", prepare=False)
+
+
+def of_the_server(error: Exception) -> bool:
+    """Return whether the server is to blame for ``error``, or a lost connection; not what the statement said."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, StoreUnavailable)
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate[:2] in _FAILURES and not isinstance(error, errors.InFailedSqlTransaction)
