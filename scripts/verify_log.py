@@ -13,6 +13,7 @@ import argparse
 import base64
 import gzip
 import json
+import os
 import re
 import sys
 import zlib
@@ -26,6 +27,7 @@ from typing import Any
 HASH = "[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]="  # 32 bytes; the bits left over are zero
 SALT = "[A-Za-z0-9+/]{21}[AQgw]=="  # 16 bytes, likewise
 TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{1,6})?Z"
+FINGERPRINT = re.compile("[A-Za-z0-9+/]{21}[AQgw](?:==|A=)")  # 16 bytes, or these and a zero byte
 NUMBER = "[1-9][0-9]{0,18}"
 BODY = r"\{[^\ud800-\udfff]*\}"  # to its end: no other field can follow a brace within a string or an object
 TEXT = r'"[^"\\\ud800-\udfff]*(?:\\.[^"\\\ud800-\udfff]*)*"'
@@ -153,10 +155,7 @@ class Verification:
                 self._event(*fields(entry["event"], position=int, stream=str, version=int, topic=str, state=str))
             case ["key"]:
                 self.keys += 1
-                name, *_, version, _ = fields(entry["key"], stream=str, kind=str, key=str, version=int, fingerprint=str)
-                stream = self.streams.get(name, Stream(name))
-                if stream.deleted or not 1 <= version <= stream.version:
-                    self._fail_session(name, version, "a key is left of an event that is not there or was erased")
+                self._key(*fields(entry["key"], stream=str, kind=str, key=str, version=int, fingerprint=str))
             case ["end"]:
                 self.ended = True
                 if (said := fields(entry["end"], events=int, keys=int)) != [self.events, self.keys]:
@@ -178,6 +177,13 @@ class Verification:
             raise Damage(f"position {position} does not rise, or is above {self.last_position}, the log's last")
         self.position = position
 
+    def _key(self, name: str, kind: str, _: str, version: int, fingerprint: str) -> None:
+        stream = self.streams.get(name, Stream(name))
+        if stream.deleted or not 1 <= version <= stream.version:
+            self._fail_session(name, version, "a key is left of an event that is not there or was erased")
+        if kind not in {"message", "command"} or not FINGERPRINT.fullmatch(fingerprint):
+            raise Damage("a key is of a message or a command, its fingerprint 16 bytes, or these and a zero byte")
+
     def _fail_session(self, name: str, version: int, reason: str) -> None:
         if name not in self.failing:
             self.failing.add(name)
@@ -185,7 +191,7 @@ class Verification:
 
     def _fail(self, place: str, reason: str) -> None:
         self.failures += 1
-        print(f"{place}: {reason}")
+        say(f"{place}: {reason}")
 
 
 def sha256_of(prefix: str, data: bytes) -> str:
@@ -212,6 +218,8 @@ def read_heads(lines: Iterator[bytes]) -> dict[str, dict[int, set[str]]]:
     """Return the hashes that were kept: session, version, hash (of several, all must be right)."""
     heads: dict[str, dict[int, set[str]]] = {}
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             session, version, text = fields(parse(line), session_id=str, version=int, hash=str)
         except Damage as damage:
@@ -226,6 +234,14 @@ def lines_of(path: str) -> Iterator[bytes]:
         yield from gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
 
 
+def say(line: str) -> None:
+    """Print a line at once; who closed the pipe has read enough, and the exit code still tells."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Verify an export of a log without turnlog.")
@@ -235,13 +251,17 @@ def main(arguments: list[str] | None = None) -> int:
     lines = lines_of(options.export)
     try:
         heads = read_heads(lines_of(options.heads)) if options.heads else {}
+        count = sum(len(hashes) for versions in heads.values() for hashes in versions.values())
         verification = Verification(next(lines, b""), heads)
+        named = {verification.prefix + session for session in heads}
         verification.read(lines)
     except (OSError, EOFError, zlib.error, Damage) as error:
         print(f"verify_log.py: cannot verify {options.export}: {error}", file=sys.stderr)
         return 2
     seen = f"{len(verification.streams)} sessions, {verification.events} events"
-    print(f"FAILED: {verification.failures} failures in {seen}" if verification.failures else f"ok: {seen}")
+    if options.heads:
+        seen += f", {count} heads; {len(verification.streams.keys() - named)} sessions have none"
+    say(f"FAILED: {verification.failures} failures in {seen}" if verification.failures else f"ok: {seen}")
     return 1 if verification.failures else 0
 
 

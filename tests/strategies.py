@@ -144,7 +144,6 @@ COMMANDS: dict[type[Any], st.SearchStrategy[Any]] = {
         data=_values,
         context=_values,
         metadata=_values,
-        messages=_distinct(_new_message),
         continued_from=_maybe,
     ),
     c.AddMessage: _new_message,

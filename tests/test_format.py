@@ -95,7 +95,7 @@ def test_the_exports_belong_together_and_verify(tmp_path: Path, capsys: pytest.C
         (tmp_path / name).write_text(BLOCKS[name] + "\n", encoding="utf-8")
     for name, events in (("export", 2), ("erased", 3)):
         assert main([str(tmp_path / name), "--heads", str(tmp_path / "heads")]) == 0
-        assert capsys.readouterr().out == f"ok: 1 sessions, {events} events\n"
+        assert capsys.readouterr().out == f"ok: 1 sessions, {events} events, 1 heads; 0 sessions have none\n"
     states = [BLOCKS["state-1"].encode(), BLOCKS["state-2"].encode()]
     assert states_of("export") == states
     assert states_of("erased")[:2] == [erase(state) for state in states]

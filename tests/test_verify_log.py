@@ -44,13 +44,24 @@ def verify(tmp_path: Path) -> Run:
 def test_a_sound_export_with_its_heads_is_accepted(verify: Run) -> None:
     """Interleaved streams, turns of several events, an erased stream and heads kept from it verify."""
     log = sample()
-    assert verify(log.export(), log.heads()) == (0, "ok: 3 sessions, 14 events\n")
+    assert verify(log.export(), log.heads()) == (0, "ok: 3 sessions, 14 events, 3 heads; 0 sessions have none\n")
 
 
 def test_heads_from_before_an_erasure_and_of_earlier_versions_hold(verify: Run) -> None:
     """Erasing changes no hash, and a head need not be the last event's."""
     log = sample()
-    assert verify(log.export(), lines([head(row) for row in log.rows])) == (0, "ok: 3 sessions, 14 events\n")
+    code, out = verify(log.export(), lines([head(row) for row in log.rows]))
+    assert (code, out) == (0, "ok: 3 sessions, 14 events, 14 heads; 0 sessions have none\n")
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_heads_may_be_compressed_end_in_blank_lines_and_leave_sessions_out(
+    verify: Run, compress: Callable[[bytes], bytes]
+) -> None:
+    """It is said how many were compared, and how many sessions none of them names."""
+    log = sample()
+    heads = compress(lines([head(log.row("s1", 5))]) + b"\n  \n")
+    assert verify(log.export(), heads) == (0, "ok: 3 sessions, 14 events, 1 heads; 2 sessions have none\n")
 
 
 def test_an_export_without_any_event_is_accepted(verify: Run) -> None:
@@ -266,6 +277,46 @@ def test_lines_where_none_may_stand_and_wrong_counts_are_noticed(verify: Run) ->
     assert "line 18: it is no event, key or end, or stands" in verify(b"".join([*before, key, before[-2], end]))[1]
     assert "line 19: " in verify(export + b'{"end":{"events":14,"keys":2}}\n')[1]
     assert "it says [15, 2] events and keys, but there are [14, 2]" in verify(export.replace(b": 14,", b": 15,"))[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fingerprint", "good"),
+    [
+        ("message", b64encode(bytes(range(16))), True),
+        ("command", b64encode(bytes(range(16)) + b"\0"), True),
+        ("banana", b64encode(bytes(16)), False),
+        ("message", b"!!", False),
+        ("message", b"", False),
+        ("message", b64encode(bytes(15)), False),
+        ("message", b64encode(bytes(16) + b"\1"), False),
+        ("message", b64encode(bytes(18)), False),
+        ("message", b64encode(bytes(16)).replace(b"A==", b"B=="), False),
+    ],
+)
+def test_the_form_of_a_key_is_checked(verify: Run, kind: str, fingerprint: bytes, *, good: bool) -> None:
+    """A key is of a message or a command; its fingerprint is base64 of 16 bytes, and a zero byte may follow them."""
+    log = Log()
+    log.turn("s", SessionStarted())
+    fields = {"stream": "default/s", "kind": kind, "key": "k", "version": 1, "fingerprint": fingerprint.decode()}
+    export = log.export().replace(b'"keys": 0', b'"keys": 1')
+    *before, end = export.splitlines(keepends=True)
+    code, out = verify(b"".join([*before, lines([{"key": fields}]), end]))
+    assert (code, out.startswith("line 3: a key is of") is not good) == (0 if good else 1, True), out
+
+
+def test_who_closes_the_pipe_gets_no_error_and_the_exit_code(tmp_path: Path) -> None:
+    """`verify_log.py BAD | head -1` shows one line, nothing on stderr, and still exits 1."""
+    log = Log()
+    for i in range(50):
+        log.turn(f"s{i}", SessionStarted())
+        log.row(f"s{i}", 1).state += b" "
+    (tmp_path / "bad").write_bytes(log.export())
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "bad")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert (running.stderr.read(), running.wait(60)) == (b"", 1)
 
 
 FORMAT_2 = Log().export().replace(b'"format": 1', b'"format": 2')

@@ -7,7 +7,7 @@ asks again under its lock: what was missed is read, everything is decided anew, 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from os import urandom
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 import msgspec
 from msgspec.structs import replace
@@ -27,7 +27,7 @@ from turnlog.domain.errors import (
     SessionNotFound,
 )
 from turnlog.domain.events import Event
-from turnlog.domain.mapper import Codec, text_hash
+from turnlog.domain.mapper import Codec, StreamRow, text_hash
 from turnlog.domain.recorder import (
     FINGERPRINT_BYTES,
     NOTHING_CHANGED,
@@ -46,6 +46,7 @@ from turnlog.projections.history import (
     occurrences_back,
     pages_back,
     require_living,
+    same_messages,
     visible_message,
     window,
 )
@@ -63,11 +64,17 @@ class Loaded(NamedTuple):
     hash: bytes
 
 
+KeyOfMessage: TypeAlias = tuple[str, bytes]
+"""A ``message_id``, and the fingerprint of the command that would add this message."""
+
+
 class Said(msgspec.Struct, frozen=True):
     """A command on its way into the log, with what the caller said about it.
 
     ``keys`` are (kind, key, fingerprint): the ids under which it is written at most once. ``bare`` is the command
-    without ids made for it, by which a repetition is known.
+    without ids made for it, by which a repetition is known; ``made`` is the one that the caller learns, with the
+    receipt's field for it. ``introduces`` are ids of messages that the command brings though it is not made at most
+    once for them. ``first`` is said only to a session that begins with it.
     """
 
     command: Command
@@ -78,6 +85,9 @@ class Said(msgspec.Struct, frozen=True):
     causation_id: str | None = None
     keys: tuple[tuple[str, str, bytes], ...] = ()
     expected_version: int | None = None
+    made: tuple[str, str] | None = None
+    introduces: tuple[KeyOfMessage, ...] = ()
+    first: bool = False
 
 
 class Plan(NamedTuple):
@@ -237,7 +247,7 @@ class Decider:
         pending: list[Occurrence] = []
         keys: list[KeyRow] = []
         earlier: list[KeyRow] = []
-        for one in said:
+        for one in (one for one in said if not (one.first and loaded.state.version)):
             if one.keys:
                 done = self._earlier(reader, stream, one.keys)
                 if done is not None:
@@ -255,10 +265,23 @@ class Decider:
                 pending.append(Occurrence(state.version, event, now, one.occurred_at or now))
             nothing = NOTHING_CHANGED if state.version == before else b""
             keys += [KeyRow(kind, key, state.version, print_ + nothing) for kind, key, print_ in one.keys]
+            if one.introduces and not nothing:
+                keys += self._introduced(reader, stream, one.introduces, keys, state.version)
         if turn_key is not None:
             nothing = b"" if decided else NOTHING_CHANGED
             keys.append(KeyRow("command", turn_key[0], state.version, turn_key[1] + nothing))
         return self._sealed(loaded, decided, keys, tuple(earlier))
+
+    def _introduced(
+        self, reader: Reader, stream: str, messages: Sequence[KeyOfMessage], keys: Sequence[KeyRow], version: int
+    ) -> list[KeyRow]:
+        """Return the keys of messages that were never said under their ids before."""
+        used = self.used_messages(reader, stream, messages) | {row.key for row in keys if row.kind == "message"}
+        return [KeyRow("message", id_, version, print_) for id_, print_ in dict(messages).items() if id_ not in used]
+
+    def used_messages(self, reader: Reader, stream: str, messages: Sequence[KeyOfMessage]) -> set[str]:
+        """Return those of the ids under which a message was said before."""
+        return {row.key for row in reader.select_keys(stream, [("message", message_id) for message_id, _ in messages])}
 
     def _sealed(
         self, loaded: Loaded, decided: Sequence[tuple[Event, Said]], keys: Sequence[KeyRow], earlier: tuple[KeyRow, ...]
@@ -352,23 +375,26 @@ class Decider:
         match command:
             case c.EditMessage(message_id) | c.RemoveMessage(message_id):
                 messages = self.messages(reader, stream, version, pending)
-                return Found(message=_found_message(visible_message(messages, message_id)))
+                found = Found(message=_found_message(visible_message(messages, message_id)))
             case c.PopMessage():
                 messages = self.messages(reader, stream, version, pending, first_page=8)
-                return Found(message=_found_message(next(messages, None)))
+                found = Found(message=_found_message(next(messages, None)))
+            case c.SetHistory(given):
+                found = Found(same=same_messages(self.messages(reader, stream, version, pending), given))
             case c.CompactHistory(_, _, keep_last):
                 messages = self.messages(reader, stream, version, pending)
                 kept = window(messages, last=keep_last, max_tokens=None, count=None, exact=keep_last == 0)
-                return Found(kept=len(kept))
+                found = Found(kept=len(kept))
             case c.ReturnTool(call_id):
                 calls = self.back(reader, stream, version, pending, CALL_TOPICS, first_page=8)
                 events = (event for _, event, _, _ in calls)
                 name = next((event.name for event in events if _is_call(event, call_id)), None)
-                return Found(call=None if name is None else c.FoundCall(name))
+                found = Found(call=None if name is None else c.FoundCall(name))
             case c.StartRun(run_id) | c.FinishRun(run_id):
-                return Found(run=_found_run(self.back(reader, stream, version, pending, RUN_TOPICS), run_id))
+                found = Found(run=_found_run(self.back(reader, stream, version, pending, RUN_TOPICS), run_id))
             case _:
-                return NOTHING
+                found = NOTHING
+        return found
 
     def messages(
         self, reader: Reader, stream: str, version: int, pending: Sequence[Occurrence] = (), first_page: int = 64
@@ -392,15 +418,15 @@ class Decider:
         return occurrences_back(self.codec, stream, pages, topics, pending)
 
     def _earlier(self, reader: Reader, stream: str, keys: Sequence[tuple[str, str, bytes]]) -> KeyRow | None:
-        """Return the row of one of these keys, if it was used, and for the same command."""
+        """Return the row of one of these keys, if it was used; each that was must have been for the same command."""
         wanted = {(kind, key): print_ for kind, key, print_ in keys}
-        for row in reader.select_keys(stream, list(wanted)):
+        used = reader.select_keys(stream, list(wanted))
+        for row in used:
             if row.fingerprint[:FINGERPRINT_BYTES] != wanted[row.kind, row.key]:
                 raise IdempotencyConflict(
                     f"{row.kind}_id {row.key!r} was already used for something else in this session"
                 )
-            return row
-        return None
+        return used[0] if used else None
 
     # --- receipts -----------------------------------------------------------------------------------------------------
 
@@ -426,6 +452,16 @@ class Decider:
         row = self._earlier(self.recorder, self.stream(session_id), keys)
         return None if row is None else self._first_receipt(session_id, row)
 
+    def events_of(self, session_id: str, command_id: str) -> list[Event | e.Erased] | None:
+        """Return the events of the append that was made under this ``command_id``; ``None`` if there was none."""
+        stream = self.stream(session_id)
+        used = self.recorder.select_keys(stream, (("command", command_id),))
+        if not used:
+            return None
+        if used[0].fingerprint[FINGERPRINT_BYTES:] == NOTHING_CHANGED:
+            return []
+        return [self.codec.event(row[2], row[3]) for row in self._append_of(stream, used[0].version)]
+
     def _first_receipt(self, session_id: str, row: KeyRow) -> Receipt:
         """Return the receipt of the write that used this key, with the ids that it gave."""
         if row.fingerprint[FINGERPRINT_BYTES:] == NOTHING_CHANGED:
@@ -433,8 +469,10 @@ class Decider:
         receipt = self.receipt_at(session_id, row.version)
         stream = self.stream(session_id)
         ((_, _, topic, state),) = self.recorder.select_stream(stream, after=row.version - 1, upto=row.version)
+        if row.kind == "message":
+            return replace(receipt, message_id=row.key)
         match self.codec.event(topic, state):
-            case e.MessageAdded(message_id) | e.HistoryCompacted(message_id):
+            case e.MessageAdded(message_id) | e.HistoryCompacted(message_id) | e.MessageRemoved(message_id):
                 return replace(receipt, message_id=message_id)
             case e.ToolCalled(call_id) | e.ToolReturned(call_id):
                 return replace(receipt, call_id=call_id)
@@ -446,12 +484,7 @@ class Decider:
     def receipt_at(self, session_id: str, version: int, *, nothing: bool = False) -> Receipt:
         """Return the receipt of the append that wrote ``version``, or of writing ``nothing`` when it was the newest."""
         stream = self.stream(session_id)
-        rows = self.recorder.select_stream(stream, after=version - 1, upto=version)
-        if not rows:
-            raise CorruptLog(f"session {stream!r}: version {version} is missing")
-        if not nothing:
-            i, n = header_of(rows[0][3]).turn
-            rows = self.recorder.select_stream(stream, after=version - i, upto=version - i + n)
+        rows = self._row(stream, version) if nothing else self._append_of(stream, version)
         last = header_of(rows[-1][3])
         return Receipt(
             session_id=session_id,
@@ -463,18 +496,33 @@ class Decider:
             hash=text_hash(last.hash),
         )
 
+    def _append_of(self, stream: str, version: int) -> list[StreamRow]:
+        """Return the rows of the append that wrote ``version``."""
+        i, n = header_of(self._row(stream, version)[0][3]).turn
+        return self.recorder.select_stream(stream, after=version - i, upto=version - i + n)
 
-def said_with(command: Command, options: WriteOptions) -> Said:
-    """Return a command with what the keywords of a write say about it."""
+    def _row(self, stream: str, version: int) -> list[StreamRow]:
+        rows = self.recorder.select_stream(stream, after=version - 1, upto=version)
+        if not rows:
+            raise CorruptLog(f"session {stream!r}: version {version} is missing")
+        return rows
+
+
+def said_with(
+    command: Command, options: WriteOptions, *, bare: Command | None = None, message_id: str | None = None
+) -> Said:
+    """Return a command with what the keywords of a write say about it, and the ``message_id`` its caller gave it."""
     command_id = options.get("command_id")
+    given = [(kind, key) for kind, key in (("message", message_id), ("command", command_id)) if key is not None]
+    print_ = fingerprint((bare or command,)) if given else b""
     return Said(
         command=command,
-        bare=command,
+        bare=bare or command,
         occurred_at=options.get("occurred_at"),
         actor=options.get("actor"),
         correlation_id=options.get("correlation_id"),
         causation_id=options.get("causation_id"),
-        keys=() if command_id is None else (("command", command_id, fingerprint((command,))),),
+        keys=tuple((kind, key, print_) for kind, key in given),
         expected_version=options.get("expected_version"),
     )
 

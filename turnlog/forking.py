@@ -13,10 +13,11 @@ from turnlog.domain.errors import SessionGone
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Batch, SnapshotRow
 from turnlog.domain.session import FOLD_REVISION, fold, initial
+from turnlog.domain.values import SessionState
 
 
-def fork_batch(decider: Decider, source: str, session_id: str, version: int) -> Batch:
-    """Return the append that makes ``session_id`` a copy of ``source`` at ``version``, active.
+def fork_batch(decider: Decider, source: SessionState, session_id: str, version: int) -> Batch:
+    """Return the append that makes ``session_id`` a copy of ``source`` at ``version``: active, and its owner's of now.
 
     New event ids; same message ids; what occurred keeps its time; each event's causation is its source event. Keys of
     messages come along, so that a message said to both is still written once.
@@ -24,14 +25,16 @@ def fork_batch(decider: Decider, source: str, session_id: str, version: int) -> 
     Raises:
         SessionGone: the source was deleted meanwhile.
     """
-    origin, stream = decider.stream(source), decider.stream(session_id)
+    origin, stream = decider.stream(source.id), decider.stream(session_id)
     rows = decider.recorder.select_stream(origin, upto=version)
-    events = [_copied(decider, row, source, version) for row in rows]
+    events = [_copied(decider, row, source.id, version) for row in rows]
     now = decider.now(decider.nothing(session_id).state)
     state = fold(initial(decider.tenant, session_id), ((new.event, now) for new in events))
     if state.status != "active":
         events.append(_new(decider, "StatusChanged.v1", e.StatusChanged(status="active", reason="fork")))
-        state = fold(state, ((events[-1].event, now),))
+    if source.user_id is not None and state.user_id != source.user_id:
+        events.append(_new(decider, "OwnerAssigned.v1", e.OwnerAssigned(user_id=source.user_id)))
+    state = fold(state, ((new.event, now) for new in events[len(rows) :]))
     salt, n = urandom(16), len(events)
     previous = genesis(salt, stream)
     stored: list[tuple[int, str, bytes]] = []

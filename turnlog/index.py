@@ -5,7 +5,7 @@ log, which is never stale, and take the place of their rows.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
@@ -13,7 +13,7 @@ import msgspec
 
 from turnlog.decider import Decider
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
-from turnlog.domain.events import MessageEdited
+from turnlog.domain.events import HistoryReplaced, MessageEdited
 from turnlog.domain.values import Message, Page, SessionState, SessionSummary, UserSummary
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
@@ -134,25 +134,28 @@ class Index:
             raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
         if consistency == "eventual":
             return _NOTHING
-        unsettled = self._unsettled(view)  # first: what is settled after this is in the view, or in its tail
+        unsettled = self.unsettled(view)  # first: what is settled after this is in the view, or in its tail
         streams: Sequence[str] | None = ()
         if not self._is_level(view):
             streams = self._engine.tail(view, OVERLAY_EVENTS)
             if streams is None:
                 self.level(view)
-        prefix = f"{self._tenant}/"
-        behind = (*(streams or ()), *unsettled)
-        return frozenset(stream[len(prefix) :] for stream in behind if stream.startswith(prefix))
+        return frozenset((*self._ours(streams or ()), *unsettled))
 
-    def _unsettled(self, view: str) -> Sequence[str]:
-        """Return the streams of events that are visible but that no view may have yet: their place is not settled."""
+    def unsettled(self, view: str) -> list[str]:
+        """Return the ids of sessions with events that are visible but that no view may have yet, being not settled."""
         deadline = monotonic() + self._timeout_s
         while (streams := self._decider.recorder.visible(limit=OVERLAY_EVENTS)) is None:
             if monotonic() > deadline:
                 raise StoreUnavailable("an open transaction holds back more of the log than can be looked through")
             sleep(_POLL_S)
             self._is_level(view)
-        return streams
+        return list(self._ours(streams))
+
+    def _ours(self, streams: Iterable[str]) -> Iterator[str]:
+        """Yield the ids of those sessions that are of this tenant."""
+        prefix = f"{self._tenant}/"
+        return (stream[len(prefix) :] for stream in streams if stream.startswith(prefix))
 
     def _is_level(self, view: str) -> bool:
         """Bring a view to the log's head if nobody is in the way; where it cannot be written, it is overlaid."""
@@ -161,13 +164,17 @@ class Index:
         except StoreUnavailable:
             return False
 
-    def _overlaid(self, behind: frozenset[str]) -> Iterator[SessionSummary]:
-        """Yield every session: the view's rows, in pages, and those that it has not caught up with, live."""
-        where = SessionFilter(tenant=self._tenant, without=tuple(behind))
+    def rows(self, where: SessionFilter) -> Iterator[SessionRow]:
+        """Yield the view's rows, however many, in pages."""
         before = None
         while rows := self._views.select_sessions(where, before=before, limit=_PAGE):
-            yield from (row.summary for row in rows)
+            yield from rows
             before = rows[-1].updated_position
+
+    def _overlaid(self, behind: frozenset[str]) -> Iterator[SessionSummary]:
+        """Yield every session: the view's rows, and those that it has not caught up with, live."""
+        where = SessionFilter(tenant=self._tenant, without=tuple(behind))
+        yield from (row.summary for row in self.rows(where))
         live = (self._live_row(session_id) for session_id in behind)
         yield from (row.summary for row in live if row is not None)
 
@@ -194,8 +201,9 @@ class Index:
         rows = decider.recorder.select_stream(stream, desc=True)
         positions = {version: position for position, version, _, _ in rows}
         messages = list(messages_back(decider.codec, stream, (rows,)))
-        items = _items(messages)
-        found = [((positions[message.version], items[i]), message) for i, message in enumerate(messages)]
+        brought = {version: decider.codec.event(topic, state) for _, version, topic, state in rows if _several(topic)}
+        items = _items(messages, brought)
+        found = [((positions[message.version], item), message) for item, message in zip(items, messages, strict=True)]
         return [entry for entry in found if before is None or entry[0] < before]
 
     def _message(self, row: MessageRow) -> Message | None:
@@ -239,13 +247,22 @@ def _users(sessions: Iterable[SessionSummary]) -> dict[str, UserSummary]:
     return users
 
 
-def _items(newest_first: Sequence[Message]) -> list[int]:
-    """Return each message's place among those that one event brought."""
-    items = [0] * len(newest_first)
-    for i in range(len(newest_first) - 2, -1, -1):
-        same = newest_first[i].version == newest_first[i + 1].version
-        items[i] = items[i + 1] + 1 if same else 0
-    return items
+def _several(topic: str) -> bool:
+    return topic.startswith("HistoryReplaced.")
+
+
+def _items(newest_first: Sequence[Message], brought: Mapping[int, object]) -> Iterator[int]:
+    """Yield each message's place among those that one event brought, visible or not; ``brought`` are such events."""
+    below: dict[int, int] = {}
+    for message in newest_first:
+        event = brought.get(message.version)
+        item = 0
+        if isinstance(event, HistoryReplaced):
+            ids = [one.message_id for one in event.messages]
+            last = below.get(message.version, len(ids))
+            item = last - 1 - ids[:last][::-1].index(message.message_id)
+            below[message.version] = item
+        yield item
 
 
 def _matches(row: SessionRow, where: SessionFilter, before: int | None) -> bool:

@@ -113,7 +113,7 @@ def run_status(field: str, value: object) -> str:
 
 def when(field: str, value: object) -> datetime:
     """Return an aware time, in UTC."""
-    if not isinstance(value, datetime) or value.tzinfo is None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidInput(field, f"expected an aware datetime, got {_kind(value)}")
     try:
         return value.astimezone(UTC)

@@ -1,5 +1,7 @@
 """A session's past: any state of it, its events, replay and comparison. Everything here reads the store."""
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import cast
@@ -15,6 +17,7 @@ from turnlog.domain.values import Change, Diff, RecordedEvent, SessionState, Ste
 PAGE = 1_000
 """How many events are read at a time."""
 _MISSING = object()
+_PLAIN = re.compile(r"[\w-]+")
 
 
 def version_at(decider: Decider, session_id: str, moment: int | datetime, newest: int, field: str = "at") -> int:
@@ -98,13 +101,18 @@ def _compare(path: str, before: Json, after: Json, changes: list[Change]) -> Non
     if isinstance(before, dict) and isinstance(after, dict):
         old, new = cast("dict[str, Json]", before), cast("dict[str, Json]", after)
         for key in {**old, **new}:
-            _compare(f"{path}.{key}", old.get(key, _MISSING), new.get(key, _MISSING), changes)
+            _compare(f"{path}.{_step(key)}", old.get(key, _MISSING), new.get(key, _MISSING), changes)
     elif before is _MISSING:
         changes.append(Change(path=path, kind="added", after=after))
     elif after is _MISSING:
         changes.append(Change(path=path, kind="removed", before=before))
     elif not _same(before, after):
         changes.append(Change(path=path, kind="changed", before=before, after=after))
+
+
+def _step(key: str) -> str:
+    """Return a key as a step of a path: as it is where it is a plain name, else as JSON, so that no two look alike."""
+    return key if _PLAIN.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
 def _same(before: Json, after: Json) -> bool:

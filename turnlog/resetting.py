@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from uuid import NAMESPACE_OID, uuid5
 
+from msgspec.structs import replace
+
 from turnlog.decider import Decider, Loaded, Plan, Said, said_with
 from turnlog.domain import commands as c
-from turnlog.domain.recorder import Batch, Reader
+from turnlog.domain.errors import IdempotencyConflict
+from turnlog.domain.recorder import FINGERPRINT_BYTES, Batch, KeyRow, Reader
 from turnlog.domain.values import Message, Receipt
 from turnlog.inputs import WriteOptions
+from turnlog.session import added
 
 
 def reset(
@@ -21,15 +25,17 @@ def reset(
         IdempotencyConflict: the ``command_id`` was used for something else.
     """
     command_id = options.get("command_id")
-    successor = decider.new_id() if command_id is None else _derived_id(decider.stream(session_id), command_id)
     command = c.SetStatus("archived", "reset, its history kept" if preserve_history else "reset")
-    archive = said_with(command, options)
+    archive = said_with(command, options, bare=c.StartSession(agent=command.reason, continued_from=session_id))
     known: Loaded | None = None
     while True:
+        successor = decider.new_id() if command_id is None else _derived_id(decider.stream(session_id), command_id)
         known = decider.load(session_id, known)
         if archive.keys and decider.earlier_receipt(session_id, archive.keys) is not None:
             return successor, None
         old = decider.plan(decider.recorder, known, (archive,))
+        if old.earlier:
+            continue
         new = _successor(decider, known, successor, options, preserve_history=preserve_history)
         try:
             position = decider.recorder.append((), _Unless(known, old, new))[0]
@@ -45,7 +51,7 @@ class _Moved(Exception):
 
 
 class _Unless:
-    """Gives what to append, under the lock, unless the session went on since it was decided."""
+    """Gives what to append, under the lock, unless the session went on, or was reset, since it was decided."""
 
     def __init__(self, known: Loaded, old: Plan, new: Plan) -> None:
         self._known = known
@@ -53,34 +59,33 @@ class _Unless:
         self._new = new
 
     def __call__(self, reader: Reader) -> Sequence[Batch]:
-        if reader.select_stream(self._old.batch.stream, after=self._known.state.version, limit=1):
+        old, new = self._old.batch, self._new.batch
+        keys = [(row.kind, row.key) for row in old.keys]
+        if reader.select_stream(old.stream, after=self._known.state.version, limit=1) or (
+            keys and reader.select_keys(old.stream, keys)
+        ):
             raise _Moved
-        return self._old.batch, self._new.batch
+        if reader.select_stream(new.stream, limit=1):
+            raise IdempotencyConflict(f"there is (or was) a session {self._new.loaded.state.id!r} already")
+        return old, new
 
 
 def _successor(decider: Decider, old: Loaded, successor: str, options: WriteOptions, *, preserve_history: bool) -> Plan:
-    state = old.state
+    state, stream = old.state, decider.stream(old.state.id)
     audit: WriteOptions = {**options, "command_id": None, "expected_version": None}
     start = c.StartSession(user_id=state.user_id, agent=state.agent, continued_from=state.id)
     said = [said_with(start, audit)]
     if preserve_history:
-        messages = decider.messages(decider.recorder, decider.stream(state.id), state.version)
-        said += [_repeated(message, audit) for message in list(messages)[::-1]]
+        keys = {row.key: row for row in decider.recorder.select_all_keys(stream) if row.kind == "message"}
+        messages = decider.messages(decider.recorder, stream, state.version)
+        said += [_repeated(message, keys.get(message.message_id), audit) for message in list(messages)[::-1]]
     return decider.plan(decider.recorder, decider.nothing(successor), said)
 
 
-def _repeated(message: Message, options: WriteOptions) -> Said:
-    """Return a message said again in another session: same id, and it still occurred when it did."""
-    command = c.AddMessage(
-        message.message_id,
-        message.role,
-        message.content,
-        message.name,
-        message.tool_calls,
-        message.tool_call_id,
-        message.metadata,
-    )
-    return said_with(command, {**options, "occurred_at": message.occurred_at})
+def _repeated(message: Message, key: KeyRow | None, options: WriteOptions) -> Said:
+    """Return a message said again in another session: same id and key, and it still occurred when it did."""
+    said = said_with(added(message), {**options, "occurred_at": message.occurred_at})
+    return said if key is None else replace(said, keys=(("message", key.key, key.fingerprint[:FINGERPRINT_BYTES]),))
 
 
 def _derived_id(stream: str, command_id: str) -> str:

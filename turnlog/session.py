@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from turnlog import inputs, past
 from turnlog.decider import Loaded
 from turnlog.domain import commands as c
+from turnlog.domain.commands import fingerprint
 from turnlog.domain.errors import CorruptLog, InvalidInput, SessionGone, SessionNotFound
 from turnlog.domain.events import Json, MessageRemoved, ReplacementMessage
 from turnlog.domain.mapper import StreamRow
@@ -46,7 +47,7 @@ from turnlog.writing import SessionWriter, Turn
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from turnlog.structures import DataModel
+    from turnlog.data_model import DataModel
 
 T = TypeVar("T")
 Moment: TypeAlias = int | datetime
@@ -62,11 +63,15 @@ class Home(Protocol):
         """Write the tombstone and destroy the content."""
         ...
 
-    def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> "Session":
+    def fork_session(
+        self, writer: SessionWriter, session_id: str | None, version: int, model: "DataModel | None"
+    ) -> "Session":
         """Copy events 1..version into a new session."""
         ...
 
-    def reset_session(self, writer: SessionWriter, options: WriteOptions, *, preserve_history: bool) -> "Session":
+    def reset_session(
+        self, writer: SessionWriter, options: WriteOptions, model: "DataModel | None", *, preserve_history: bool
+    ) -> "Session":
         """Start the successor and archive this session."""
         ...
 
@@ -196,7 +201,7 @@ class Session:
             None if tool_call_id is None else inputs.identifier("tool_call_id", tool_call_id),
             None if metadata is None else inputs.json_object("metadata", metadata),
         )
-        made = "message_id" if message_id is None else None
+        made = ("message_id", command.message_id) if message_id is None else None
         receipt = self._writer.say(command, options, message_id=message_id, made=made)
         return replace(receipt, message_id=receipt.message_id or command.message_id)
 
@@ -261,33 +266,54 @@ class Session:
 
     def remove_message(self, message_id: str, **options: Unpack[WriteOptions]) -> Receipt:
         """Take a visible message out of the history; it stays in the log."""
-        return self._writer.say(c.RemoveMessage(inputs.identifier("message_id", message_id)), options)
+        command = c.RemoveMessage(inputs.identifier("message_id", message_id))
+        return replace(self._writer.say(command, options), message_id=message_id)
 
     def pop_message(self, **options: Unpack[WriteOptions]) -> Message | None:
-        """Take the last visible message out of the history and return it, or None if there is none."""
+        """Take the last visible message out of the history and return it, or None if there is none.
+
+        Repeated under its ``command_id`` it returns the message that it took the first time.
+        """
         if self._writer.turn is not None:
-            last = next(self._messages(first_page=8), None)
-            # What is returned goes, and nothing else, though others may write before the turn is over.
-            taken = c.SetMetadata({}) if last is None else c.RemoveMessage(last.message_id)
-            self._writer.say(taken, options, bare=c.PopMessage())
-            return last
+            return self._pop_in_turn(options)
         receipt = self._writer.say(c.PopMessage(), options)
+        if receipt.message_id is not None:
+            return self._ever(receipt.message_id)
         if not receipt.event_ids or receipt.version is None:
             return None
         removal = next(past.events(self._writer.decider, self.id, receipt.version - 1, receipt.version)).event
         before = self._messages(receipt.version - 1, first_page=8)
         return visible_message(before, removal.message_id) if isinstance(removal, MessageRemoved) else None
 
+    def _pop_in_turn(self, options: WriteOptions) -> Message | None:
+        """Take the message that is returned, and nothing else, though others may write before the turn is over."""
+        last = next(self._messages(first_page=8), None)
+        taken = c.SetMetadata({}) if last is None else c.RemoveMessage(last.message_id)
+        made = ("message_id", "" if last is None else last.message_id)
+        message_id = self._writer.say(taken, options, made=made, bare=c.PopMessage()).message_id
+        if message_id == "":
+            return None
+        return last if message_id in (None, made[1]) else self._ever(message_id)
+
+    def _ever(self, message_id: str | None) -> Message | None:
+        """Return a message, though it may not be visible any more."""
+        said = reversed(everything(self._forth(HISTORY_TOPICS, None)))
+        return next((message for message in said if message.message_id == message_id), None)
+
     def clear_history(self, **options: Unpack[WriteOptions]) -> Receipt:
         """Make the history empty; the messages stay in the log."""
         return self._writer.say(c.ClearHistory(), options)
 
     def set_history(self, messages: Sequence[Mapping[str, Json] | Message], **options: Unpack[WriteOptions]) -> Receipt:
-        """Replace the visible history by these messages (dicts or ``Message``)."""
+        """Replace the visible history by these messages (dicts or ``Message``).
+
+        A ``message_id`` that is given counts as said: ``add_message`` under it adds nothing, or is a conflict.
+        """
         given = _messages(messages)
         new_id = self._writer.decider.new_id
         made = tuple(item if item.message_id else replace(item, message_id=new_id()) for item in given)
-        return self._writer.say(c.SetHistory(made), options, bare=c.SetHistory(given))
+        introduces = [(item.message_id, fingerprint((added(item),))) for item in given if item.message_id]
+        return self._writer.say(c.SetHistory(made), options, bare=c.SetHistory(given), introduces=introduces)
 
     def compact_history(self, summary: Json, keep_last: int, **options: Unpack[WriteOptions]) -> Receipt:
         """Let one system message, ``summary``, stand for all but the newest ``keep_last`` messages.
@@ -297,7 +323,7 @@ class Session:
         content = inputs.content("summary", summary)
         keep = inputs.number("keep_last", keep_last, least=0)
         command = c.CompactHistory(self._writer.decider.new_id(), content, keep)
-        receipt = self._writer.say(command, options, made="message_id")
+        receipt = self._writer.say(command, options, made=("message_id", command.message_id))
         nothing = receipt.version is not None and not receipt.event_ids
         return receipt if nothing else replace(receipt, message_id=receipt.message_id or command.message_id)
 
@@ -327,14 +353,18 @@ class Session:
         self, values: Mapping[str, Json] | None = None, *, unset: Sequence[str] = (), **options: Unpack[WriteOptions]
     ) -> Receipt:
         """Set keys of the context; a key set to null stays null, ``unset`` removes."""
-        command = c.SetContext(inputs.json_object("values", values or {}), inputs.keys("unset", unset))
+        command = c.SetContext(
+            inputs.json_object("values", {} if values is None else values), inputs.keys("unset", unset)
+        )
         return self._writer.say(command, options)
 
     def set_metadata(
         self, values: Mapping[str, Json] | None = None, *, unset: Sequence[str] = (), **options: Unpack[WriteOptions]
     ) -> Receipt:
         """Set keys of the metadata; a key set to null stays null, ``unset`` removes."""
-        command = c.SetMetadata(inputs.json_object("values", values or {}), inputs.keys("unset", unset))
+        command = c.SetMetadata(
+            inputs.json_object("values", {} if values is None else values), inputs.keys("unset", unset)
+        )
         return self._writer.say(command, options)
 
     # --- progress -----------------------------------------------------------------------------------------------------
@@ -373,7 +403,7 @@ class Session:
         made = call_id is None
         id_ = self._writer.decider.new_id() if call_id is None else _id("call_id", call_id)
         command = c.CallTool(id_, inputs.text("name", name), inputs.json_value("arguments", arguments))
-        receipt = self._writer.say(command, options, made="call_id" if made else None)
+        receipt = self._writer.say(command, options, made=("call_id", id_) if made else None)
         return replace(receipt, call_id=receipt.call_id or id_)
 
     def return_tool(
@@ -406,7 +436,7 @@ class Session:
         options = _take_options(details)
         id_ = self._writer.decider.new_id() if run_id is None else _id("run_id", run_id)
         command = c.StartRun(id_, inputs.json_object("details", details))
-        receipt = self._writer.say(command, options, made="run_id" if run_id is None else None)
+        receipt = self._writer.say(command, options, made=("run_id", id_) if run_id is None else None)
         return replace(receipt, run_id=receipt.run_id or id_)
 
     def finish_run(
@@ -496,12 +526,13 @@ class Session:
         """Archive this session and return a new one that continues it, with its owner and, if wanted, its messages."""
         self._require_no_turn("reset")
         preserve = inputs.flag("preserve_history", preserve_history)
-        return self._home.reset_session(self._writer, inputs.options(options), preserve_history=preserve)
+        return self._home.reset_session(self._writer, inputs.options(options), self._model, preserve_history=preserve)
 
     def fork(self, session_id: str | None = None, *, at: Moment | None = None) -> "Session":
         """Return a new active session that holds copies of this one's events, all or those up to ``at``.
 
-        Message ids and the times things occurred stay; erasing either leaves the other.
+        It belongs to this session's owner of now, so that erasing a user reaches both. Message ids and the times things
+        occurred stay; erasing either leaves the other.
 
         Raises:
             InvalidInput: there is no such version, or ``session_id`` is taken.
@@ -511,9 +542,8 @@ class Session:
         version = newest if at is None else self._version(at, newest)
         if version == 0:
             raise InvalidInput("at", "expected a version of at least 1")
-        return self._home.fork_session(
-            self._writer, inputs.optional(inputs.identifier, "session_id", session_id), version
-        )
+        new_id = inputs.optional(inputs.identifier, "session_id", session_id)
+        return self._home.fork_session(self._writer, new_id, version, self._model)
 
     # --- the past -----------------------------------------------------------------------------------------------------
 
@@ -608,6 +638,19 @@ class Session:
     def _require_no_turn(self, what: str) -> None:
         if self._writer.turn is not None:
             raise InvalidInput("turn", f"{what} is an append of its own; end the turn first")
+
+
+def added(message: ReplacementMessage | Message) -> c.AddMessage:
+    """Return the command that says a message that was given, or was said elsewhere."""
+    return c.AddMessage(
+        message.message_id,
+        message.role,
+        message.content,
+        message.name,
+        message.tool_calls,
+        message.tool_call_id,
+        message.metadata,
+    )
 
 
 def _id(field: str, value: object) -> str:

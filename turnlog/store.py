@@ -16,7 +16,7 @@ from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound, StoreError
+from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError
 from turnlog.domain.events import Json
 from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import Batch, Reader, Recorder
@@ -34,7 +34,7 @@ from turnlog.domain.values import (
     UserSummary,
     VerificationReport,
 )
-from turnlog.erasure import erase
+from turnlog.erasure import erase, load_to_erase
 from turnlog.forking import fork_batch
 from turnlog.index import OVERLAY_EVENTS, Index
 from turnlog.inputs import WriteOptions
@@ -44,14 +44,14 @@ from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
-from turnlog.session import Session
+from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
 from turnlog.writing import SessionWriter, told
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from turnlog.structures import DataModel
+    from turnlog.data_model import DataModel
 
 CATCH_UP_EVERY = 512
 """Own appends after which a writer brings the views up to date, so that no query finds a huge backlog."""
@@ -88,6 +88,9 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
     """
     tenant = inputs.tenant(tenant)
+    for name, function in (("clock", clock), ("new_id", new_id)):
+        if not callable(function):
+            raise InvalidInput(name, "expected a function without arguments")
     query_timeout_s = inputs.seconds("query_timeout_s", options.pop("query_timeout_s", 10.0), most=LONGEST_TIMEOUT_S)
     max_event_bytes = inputs.number("max_event_bytes", options.pop("max_event_bytes", MAX_EVENT_BYTES), least=1024)
     backend = connect(url, durability=durability, engine=engine, options=options)
@@ -185,16 +188,21 @@ class ConversationStore:
             user_id=owner,
             agent=inputs.optional(inputs.identifier, "agent", agent),
             data=inputs.json_object("data", given if model is None else model.values("data", given)),
-            context=inputs.json_object("context", context or {}),
-            metadata=inputs.json_object("metadata", metadata or {}),
-            messages=self._first_messages(history),
+            context=inputs.json_object("context", {} if context is None else context),
+            metadata=inputs.json_object("metadata", {} if metadata is None else metadata),
         )
+        said = (Said(command, command), *self._first_messages(history))
         if from_id is None:
             loaded = self._decider.nothing(self._decider.new_id())
         else:
             loaded = self._decider.load(from_id)
             self._require_visible(loaded, or_free=True)
-        plan, receipt = self._decider.write(loaded, (Said(command, command),))
+        try:
+            plan, receipt = self._decider.write(loaded, said)
+        except NotOwner:
+            if self._user is None:
+                raise
+            raise SessionNotFound(loaded.state.id) from None  # it became another's just now
         if plan.writes:
             self._committed(receipt)
         return self._handle(plan.loaded, created=plan.batch.rows[:1] != [] and plan.batch.rows[0][0] == 1, model=model)
@@ -216,13 +224,15 @@ class ConversationStore:
         state = self._decider.load(inputs.identifier("session_id", session_id)).state
         return state.version > 0 and not state.deleted and self._user in (None, state.user_id)
 
-    def active_session(self, user_id: str | None = None) -> Session | None:
+    def active_session(
+        self, user_id: str | None = None, *, data_model: "type[BaseModel] | None" = None
+    ) -> Session | None:
         """Return the user's active session that was created last, if there is one."""
         owner = self._owner(inputs.optional(inputs.identifier, "user_id", user_id))
         if owner is None:
             raise InvalidInput("user_id", "expected the id of a user")
         found = self._index.active(owner)
-        return None if found is None else self.get(found)
+        return None if found is None else self.get(found, data_model=data_model)
 
     def for_user(self, user_id: str) -> "ConversationStore":
         """Return this store as that user sees it: only his sessions, others do not exist."""
@@ -379,6 +389,7 @@ class ConversationStore:
         ``turnlog heads``, or ``Head`` values).
         """
         self._require_all("verify")
+        self.ping()
         session_id = inputs.optional(inputs.identifier, "session_id", session_id)
         others: list[str] = []
         if session_id is None:
@@ -390,35 +401,53 @@ class ConversationStore:
     # --- erasure ------------------------------------------------------------------------------------------------------
 
     def erase_user(self, user_id: str) -> ErasureReport:
-        """Delete every session of a user, forks too, and destroy their content, in one transaction."""
+        """Delete every session of a user, forks too, and destroy their content, in one transaction.
+
+        What he begins while it runs is erased in another. A session that cannot be read is erased too, unless whose it
+        is cannot be told either: then it is among what is ``pending``.
+        """
         owner = self._owner(inputs.identifier("user_id", user_id)) or user_id
         sessions = events = forks = 0
-        while found := self._sessions_of(owner):
+        found, unknown = self._sessions_of(owner)
+        while found:
             forks += sum(loaded.state.forked_from is not None for loaded in found)
             plans = erase(self._decider, found)
             for plan in plans:
                 self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
             sessions += len(plans)
             events += sum(plan.loaded.state.version for plan in plans)
-        return ErasureReport(sessions=sessions, events=events, forks=forks, pending=self._pending() if sessions else ())
+            found, unknown = self._sessions_of(owner)
+        pending = (*unknown, *(self._pending() if sessions else ()))
+        return ErasureReport(sessions=sessions, events=events, forks=forks, pending=pending)
 
     def scrub(self, *, vacuum: bool = True) -> Erasure:
         """Destroy erased bytes that physically linger, and name what could not be reached.
 
         ``vacuum=False`` does not rewrite the database file: quicker, but its pages keep copies that SQLite made when
-        it moved rows. Backups are out of reach and yours to deal with.
+        it moved rows. Views that cannot forget are rebuilt. Backups are out of reach and yours to deal with.
         """
         inputs.flag("vacuum", vacuum)
+        self._engine.purge()
         pending = self._unread()
         pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
         pending += self._recorder.scrub(vacuum=vacuum)
         return Erasure(complete=not pending, pending=tuple(pending))
 
-    def _sessions_of(self, user_id: str) -> list[Loaded]:
-        where = SessionFilter(tenant=self.tenant, user_id=user_id)
-        found = self._index.sessions(where, _PAGE, None, "strong").items
-        loaded = (self._decider.load(one.session_id) for one in found)
-        return [one for one in loaded if not one.state.deleted and one.state.user_id == user_id]
+    def _sessions_of(self, user_id: str) -> tuple[list[Loaded], list[str]]:
+        """Return a user's sessions that are not deleted, and in words those of which it cannot be told."""
+        unsettled = self._index.unsettled("session_index")  # first: what is settled after this is in the view
+        self._index.level("session_index")
+        ids = [row.summary.session_id for row in self._index.rows(SessionFilter(tenant=self.tenant, user_id=user_id))]
+        parked = [one.session_id for one in self._engine.parked("session_index") if one.tenant == self.tenant]
+        theirs: list[Loaded] = []
+        unknown: list[str] = []
+        for session_id in dict.fromkeys((*ids, *parked, *unsettled)):
+            loaded = load_to_erase(self._decider, session_id)
+            if loaded.state.user_id == user_id and not loaded.state.deleted:
+                theirs.append(loaded)
+            elif loaded.state.user_id is None and session_id in parked and not loaded.state.deleted:
+                unknown.append(f"session {session_id!r}: it cannot be read, and whose it is cannot be told")
+        return theirs, unknown
 
     def _pending(self) -> tuple[str, ...]:
         """Name what may still hold bytes of something just erased."""
@@ -427,22 +456,24 @@ class ConversationStore:
         return (*pending, *self._unread())
 
     def _unread(self) -> list[str]:
-        """Bring the views along, and name those that have not come to the newest erasure in the log."""
+        """Bring the views along, and name those that may still hold what was erased."""
         self._catch_up_quietly()
         deleted = topics_of((e.SessionDeleted,), self._codec.registry)
         unsettled = self._recorder.visible(limit=OVERLAY_EVENTS)
         newest = (self._recorder.select_stream(stream, desc=True, limit=1)[0] for stream in unsettled or ())
         held_back = unsettled is None or any(row[2] in deleted for row in newest)
-        return [
+        behind = [
             f"view {view.name}, which has not read that far"
             for view in self._engine.status()
             if held_back or self._recorder.select_log(after=view.position, limit=1, topics=deleted)
         ]
+        return [*behind, *(f"view {name}, which may hold it until it is rebuilt" for name in self._engine.holding())]
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def on_committed(self, callback: Callable[[Receipt], object]) -> None:
         """Have ``callback`` told of each receipt after the commit; what it raises is logged and changes nothing."""
+        self._require_all("on_committed")
         if not callable(callback):
             raise InvalidInput("callback", "expected a callable that takes a receipt")
         self._parts.shared.callbacks.append(callback)
@@ -452,7 +483,7 @@ class ConversationStore:
         self._recorder.position()
 
     def clear(self) -> None:
-        """Forget everything; for tests, on memory only.
+        """Forget everything; for tests, on memory only. Handles and subscriptions from before are of no more use.
 
         Raises:
             InvalidInput: the store is not in memory.
@@ -464,7 +495,9 @@ class ConversationStore:
         self._parts.views.clear()
 
     def close(self) -> None:
-        """Release everything, end subscriptions. Closing twice does nothing."""
+        """Release everything, end subscriptions. Closing twice does nothing; closing what a user sees, neither."""
+        if self._user is not None:
+            return
         self._parts.shared.closed.set()
         self._recorder.close()
         self._parts.views.close()
@@ -482,33 +515,40 @@ class ConversationStore:
         self._committed(receipt)
         return receipt
 
-    def fork_session(self, writer: SessionWriter, session_id: str | None, version: int) -> Session:
+    def fork_session(
+        self, writer: SessionWriter, session_id: str | None, version: int, model: "DataModel | None"
+    ) -> Session:
         """Copy events 1..version into a new session, unless the source is deleted meanwhile."""
-        decider, source = self._decider, writer.loaded.state.id
+        decider, source = self._decider, writer.loaded
         new_id = session_id or decider.new_id()
-        batch = fork_batch(decider, source, new_id, version)
+        batch = fork_batch(decider, source.state, new_id, version)
 
         def still(reader: Reader) -> Sequence[Batch]:
-            require_living(reader, decider.stream(source))
+            require_living(reader, decider.stream(source.state.id))
             if reader.select_stream(batch.stream, limit=1):
                 raise InvalidInput("session_id", f"expected a new id, but there is (or was) a session {new_id!r}")
-            return (batch,)
+            newest = decider.load(source.state.id, source, reader).state
+            return (batch if newest.user_id == source.state.user_id else fork_batch(decider, newest, new_id, version),)
 
         self._recorder.append((), still)
-        fork = self.get(new_id)
-        self._committed(decider.receipt_at(new_id, fork.version))
-        return fork
+        fork = decider.load(new_id)
+        self._committed(decider.receipt_at(new_id, fork.state.version))
+        return self._handle(fork, model=model)
 
-    def reset_session(self, writer: SessionWriter, options: WriteOptions, *, preserve_history: bool) -> Session:
+    def reset_session(
+        self, writer: SessionWriter, options: WriteOptions, model: "DataModel | None", *, preserve_history: bool
+    ) -> Session:
         """Start the successor and archive this session, in one append; the same ``command_id`` gives the same one."""
         decider, session_id = self._decider, writer.loaded.state.id
         successor, receipt = resetting.reset(decider, session_id, options, preserve_history=preserve_history)
         writer.loaded = decider.load(session_id, writer.loaded)
-        session = self.get(successor)
+        new = decider.load(successor)
+        if new.state.deleted:
+            raise SessionGone(f"session {successor!r} was deleted")
         if receipt is not None:
             self._committed(receipt)
-            self._committed(decider.receipt_at(successor, session.version))
-        return session
+            self._committed(decider.receipt_at(successor, new.state.version))
+        return self._handle(new, model=model)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -547,13 +587,13 @@ class ConversationStore:
         if self._user is not None:
             raise InvalidInput(what, "is not for one user's store; call it on the store itself")
 
-    def _first_messages(self, history: Sequence[Mapping[str, Json] | Message] | None) -> tuple[c.AddMessage, ...]:
-        if not history:
-            return ()
+    def _first_messages(self, history: Sequence[Mapping[str, Json] | Message] | None) -> list[Said]:
+        if history is None:
+            return []
         from turnlog import structures
 
-        given = structures.messages("history", history, self._decider.new_id)
-        return tuple(_add_message(message) for message in given)
+        new_id = self._decider.new_id
+        return [_first_message(message, new_id) for message in structures.messages("history", history, str)]
 
 
 def _found(check: Callable[[], list[str]]) -> list[str]:
@@ -572,18 +612,13 @@ def _in_utc(clock: Callable[[], datetime]) -> Callable[[], datetime]:
 def _model(model: "type[BaseModel] | None") -> "DataModel | None":
     if model is None:
         return None
-    from turnlog.structures import DataModel
+    from turnlog.data_model import DataModel
 
     return DataModel(model)
 
 
-def _add_message(message: e.ReplacementMessage | Message) -> c.AddMessage:
-    return c.AddMessage(
-        message.message_id,
-        message.role,
-        message.content,
-        message.name,
-        message.tool_calls,
-        message.tool_call_id,
-        message.metadata,
-    )
+def _first_message(given: e.ReplacementMessage, new_id: Callable[[], str]) -> Said:
+    """Return a message that a session begins with; an id that is given counts as said."""
+    command = added(given if given.message_id else replace(given, message_id=new_id()))
+    options: WriteOptions = {} if given.occurred_at is None else {"occurred_at": given.occurred_at}
+    return replace(said_with(command, options, message_id=given.message_id or None), first=True)

@@ -1,15 +1,13 @@
-"""Structures that callers give as dicts, checked by pydantic: messages and tool calls, and an application's data model.
+"""Structures that callers give as dicts, checked by pydantic: messages and tool calls.
 
 Imported only when one is given: pydantic's classes take 50 ms to make.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 from msgspec import structs
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
@@ -54,7 +52,10 @@ def tool_calls(field: str, value: object) -> list[dict[str, Json]]:
     """Check a list of tool calls: each a dict with an ``id``, a ``name`` (or a ``function``) and ``arguments``."""
     copied = inputs.json_value(field, value)
     _validate(_tool_calls, field, copied)
-    return cast("list[dict[str, Json]]", copied)
+    calls = cast("list[dict[str, Json]]", copied)
+    for i, call in enumerate(calls):  # what answers it names it
+        inputs.identifier(f"{field}[{i}].id", call["id"])
+    return calls
 
 
 def message(field: str, value: object, new_id: Any) -> ReplacementMessage:
@@ -82,71 +83,22 @@ def messages(field: str, value: object, new_id: Any) -> tuple[ReplacementMessage
     return tuple(message(f"{field}[{i}]", item, new_id) for i, item in enumerate(inputs.sequence(field, value)))
 
 
-class DataModel:
-    """An application's pydantic model of the data: each given field is checked on its own, in its JSON form."""
-
-    def __init__(self, model: object) -> None:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise InvalidInput("data_model", "expected a pydantic BaseModel class")
-        self.model: type[BaseModel] = model
-        self._adapters = {name: _field_adapter(field) for name, field in model.model_fields.items()}
-
-    def values(self, field: str, values: Mapping[str, Any]) -> dict[str, Json]:
-        """Check the given fields; return them in their JSON form."""
-        return {name: self._value(f"{field}.{name}", name, value) for name, value in values.items()}
-
-    def _value(self, path: str, name: str, value: object) -> Json:
-        adapter = self._adapters.get(name)
-        if adapter is None:
-            known = ", ".join(self._adapters)
-            raise InvalidInput(path, f"is not a field of {self.model.__name__}; expected one of {known}")
-        checked = self._by_own_validators(path, name, value, _validate(adapter, path, value))
-        return adapter.dump_python(checked, mode="json")
-
-    def _by_own_validators(self, path: str, name: str, value: object, checked: object) -> object:
-        """Run the model's own validators of this field; what they say of several fields is for ``data_as``."""
-        try:
-            self.model.__pydantic_validator__.validate_assignment(blank := self.model.model_construct(), name, value)
-        except ValidationError as error:
-            if error.errors()[0]["loc"][:1] == (name,):
-                raise _invalid(path.removesuffix(f".{name}"), error) from error
-            return checked
-        except AttributeError:  # a validator of the whole model met a field that is not there yet
-            return checked
-        return getattr(blank, name)
-
-    def missing(self, data: Mapping[str, Json]) -> tuple[str, ...]:
-        """Return the required fields that ``data`` lacks, in the model's order."""
-        fields = self.model.model_fields.items()
-        return tuple(name for name, field in fields if field.is_required() and name not in data)
-
-    def instance(self, data: Mapping[str, Json]) -> BaseModel:
-        """Return ``data`` as the model.
-
-        Raises:
-            InvalidInput: required fields are missing, or the fields do not fit together.
-        """
-        try:
-            return self.model.model_validate(dict(data))
-        except ValidationError as error:
-            raise _invalid("data", error) from error
-
-
-def _field_adapter(field: FieldInfo) -> TypeAdapter[Any]:
-    annotation: Any = field.annotation
-    for constraint in field.metadata:
-        annotation = Annotated[annotation, constraint]
-    return TypeAdapter(annotation)
-
-
 def _validate(adapter: TypeAdapter[Any], field: str, value: object) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise _invalid(field, error) from error
+        raise invalid(field, error) from error
 
 
-def _invalid(field: str, error: ValidationError) -> InvalidInput:
+def invalid(field: str, error: ValidationError) -> InvalidInput:
+    """Return the first of pydantic's refusals as ours, without the value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    return InvalidInput(field + path, first["msg"])
+    context = first.get("ctx", {})
+    tags = context.get("expected_tags") if first["type"] == "union_tag_invalid" else None  # its words quote the value
+    expected = f"expected {context['discriminator']} to be one of {tags}" if tags else first["msg"]
+    return InvalidInput(field + "".join(map(step, first["loc"])), expected)
+
+
+def step(part: object) -> str:
+    """Return how a path goes on to a part: an index or a key."""
+    return f"[{part}]" if isinstance(part, int) else f".{part}"

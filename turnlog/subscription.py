@@ -5,6 +5,7 @@ from threading import Event as Flag
 from types import TracebackType
 from typing import Self
 
+from turnlog import inputs
 from turnlog.decider import Decider
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.domain.recorder import Recorder
@@ -83,7 +84,7 @@ def topics_of(types: Sequence[str | type] | None, registry: Registry) -> tuple[s
     """Return the topics, of every schema, of the given event classes or names; none given: all (an empty tuple)."""
     if types is None:
         return ()
-    if not types:
+    if not inputs.sequence("types", types):
         raise InvalidInput("types", "expected at least one, or None for all")
     known = (*registry.newest, *registry.older)
     found: list[str] = []

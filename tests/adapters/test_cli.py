@@ -3,13 +3,18 @@
 import json
 import os
 import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import typer
 
-from tests.adapters.commands import ROOT, Cli
+import turnlog
+from tests.adapters.commands import DEADLINE_S, ROOT, Cli, process
 from turnlog.adapters.cli.app import COMMANDS
 from turnlog.adapters.cli.moments import moment_of, past_of
 
@@ -95,18 +100,14 @@ def test_a_store_that_is_not_there_is_not_made(cli: Cli, command: str, tmp_path:
         ("show",),
         ("show", "s", "--at", "yesterday"),
         ("show", "s", "--at", "2026-01-01T00:00:00"),
-        ("show", "s", "--at", "99"),
+        ("show", "s", "--at", "9" * 5_000),
         ("sessions", "--status", "odd"),
         ("sessions", "--limit", "0"),
-        ("sessions", "--cursor", "odd"),
         ("sessions", "--older-than", "7x"),
         ("sessions", "--newer-than", "2026-01-01"),
-        ("history", "s", "--before", "none"),
         ("history", "s", "--last", "-1"),
         ("diff", "s", "1"),
-        ("diff", "s", "1", "99"),
-        ("fork", "s", "--id", ""),
-        ("rebuild", "none"),
+        ("diff", "s", "1", "9" * 5_000),
         ("verify", "--heads", "none"),
         ("import", "none"),
         ("export", "--json"),
@@ -114,7 +115,7 @@ def test_a_store_that_is_not_there_is_not_made(cli: Cli, command: str, tmp_path:
         ("stats", "--store", "odd://x"),
         ("stats", "--tenant", "a/b"),
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments)[:40],
 )
 @pytest.mark.usefixtures("filled")
 def test_what_is_not_understood(cli: Cli, arguments: tuple[str, ...]) -> None:
@@ -122,6 +123,109 @@ def test_what_is_not_understood(cli: Cli, arguments: tuple[str, ...]) -> None:
     done = cli(*arguments, code=2)
     assert done.err or not arguments
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "s", "--at", "99"),
+        ("show", "s", "--at", "9" * 18),
+        ("sessions", "--cursor", "odd"),
+        ("history", "s", "--before", "none"),
+        ("history", "s", "--last", "9" * 30),
+        ("diff", "s", "1", "99"),
+        ("fork", "s", "--id", "t"),
+        ("fork", "s", "--at", "99"),
+        ("rebuild", "none"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("filled")
+def test_what_the_store_refuses(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """What this store does not have, or has already, is exit code 1 and one line on stderr."""
+    done = cli(*arguments, code=1)
+    assert (done.out, done.err[:16], done.err.count("\n")) == ("", "turnlog: error: ", 1)
+
+
+FOREIGN = "CREATE TABLE notes (x); INSERT INTO notes VALUES (1);"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_database_of_another_program_is_left_alone(cli: Cli, command: str, wal: bool, tmp_path: Path) -> None:
+    """It is exit code 2, also for `import`, and not a byte of it and no file beside it is written."""
+    path = tmp_path / "sessions.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(("PRAGMA journal_mode=WAL;" if wal else "") + FOREIGN)
+    before = path.read_bytes()
+    assert "is no turnlog store" in cli(command, *EXAMPLES[command], code=2).err
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "import"])
+def test_looking_makes_no_store_of_an_empty_file(cli: Cli, command: str, tmp_path: Path) -> None:
+    """An empty file is no store, and stays empty."""
+    (tmp_path / "sessions.db").touch()
+    assert "is no turnlog store" in cli(command, *EXAMPLES[command], code=2).err
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b""]
+
+
+def test_import_makes_a_store_of_an_empty_file(cli: Cli, tmp_path: Path) -> None:
+    """What holds nothing is no other program's; other tables beside turnlog's own are no hindrance."""
+    (tmp_path / "sessions.db").touch()
+    cli("import", os.devnull)
+    with closing(sqlite3.connect(tmp_path / "sessions.db")) as connection:
+        connection.executescript(FOREIGN)
+    cli("import", os.devnull)
+    assert cli("stats", "--json").json["events"] == 0
+
+
+def test_a_store_whose_tables_are_only_in_the_write_ahead_log_is_one(cli: Cli, tmp_path: Path) -> None:
+    """A store that was just made and is open elsewhere is found."""
+    with closing(sqlite3.connect(tmp_path / "sessions.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        with turnlog.open(f"sqlite:///{tmp_path}/other.db"), closing(sqlite3.connect(tmp_path / "other.db")) as other:
+            connection.executescript("\n".join(other.iterdump()))
+        assert b"turnlog_events" not in (tmp_path / "sessions.db").read_bytes()
+        assert cli("stats", "--json").json["events"] == 0
+
+
+@pytest.mark.parametrize("closed", [0, 1, 2])
+@pytest.mark.usefixtures("filled")
+def test_a_closed_standard_stream(sqlite_url: str, closed: int) -> None:
+    """`>&-` is an error in one line, as is a full disk; the other two are not missed. The database takes no harm."""
+    command = f'"$0" -W error -m turnlog sessions --store "$1" {closed}<&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, sqlite_url], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (1 if closed == 1 else 0), done
+    if closed == 1:
+        assert (done.stdout, done.stderr.count("\n"), done.stderr[:16]) == ("", 1, "turnlog: error: ")
+    else:
+        assert "SESSION" in done.stdout
+        assert done.stderr == ""
+    with turnlog.open(sqlite_url) as store:
+        assert store.verify().ok
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("verify", "--help"), ("--version",), ("sessions", "--limit", "x")])
+def test_a_closed_pipe_is_quiet_for_help_too(arguments: tuple[str, ...]) -> None:
+    """`turnlog --help | head -1` is no error."""
+    with process(*arguments) as writing:
+        assert writing.stdout is not None
+        assert writing.stderr is not None
+        writing.stdout.close()
+        err = writing.stderr.read()
+        assert (writing.wait(DEADLINE_S), "Traceback" in err) == (2 if "x" in arguments else 0, False)
+        assert err == "" or "x" in arguments
+
+
+def test_control_c_while_it_starts(tmp_path: Path) -> None:
+    """Ctrl-C during the imports ends as quietly as later: exit code 130."""
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from turnlog.adapters.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_no_password_is_shown(cli: Cli) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 
@@ -63,10 +64,57 @@ def test_diff_between_versions(cli: Cli) -> None:
     assert "+ data.size: 2" in cli("diff", "s", 4, 6).out
 
 
+def test_values_of_the_application_are_shown_as_json(cli: Cli, sqlite_url: str) -> None:
+    """1 and "1", "" and null, a key with a dot and one inside another look different; so do paths in --json."""
+    with turnlog.open(sqlite_url) as store:
+        session = store.session("s", data={"n": 1, "text": "", "a.b": 1, "a": {"b": 1}, "": 0, "x\ny": 1})
+        session.collect({"n": "1", "text": None, "a.b": 2, "a": {"b": 3}, "": 4, "x\ny": 2})
+    assert cli("diff", "s", 1, 2).out.splitlines() == [
+        '~ data.n: 1 → "1"',
+        '~ data.text: "" → null',
+        '~ data."a.b": 1 → 2',
+        "~ data.a.b: 1 → 3",
+        '~ data."": 0 → 4',
+        '~ data."x\\ny": 1 → 2',
+    ]
+    assert 'data."a.b"' in [change["path"] for change in cli("diff", "s", 1, 2, "--json").json["changes"]]
+
+
+def test_times_that_would_look_alike_are_shown_in_full(cli: Cli, sqlite_url: str) -> None:
+    """Times of the same second are shown to the millisecond or, if they must be, to the microsecond."""
+    second = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    now = [second]
+    with turnlog.open(sqlite_url, clock=lambda: now[-1]) as store:
+        session = store.session("s")
+        for microsecond in (0, 7, 5_000):
+            now.append(second.replace(microsecond=microsecond))
+            session.add_message("user", "x")
+    assert "last_message_at: 2026-01-31 12:00:00.000000Z → 2026-01-31 12:00:00.000007Z" in cli("diff", "s", 2, 3).out
+    assert "last_message_at: 2026-01-31 12:00:00.000Z → 2026-01-31 12:00:00.005Z" in cli("diff", "s", 2, 4).out
+    assert "last_message_at: nothing → 2026-01-31 12:00:00Z" in cli("diff", "s", 1, 2).out
+
+
+def test_content_cannot_pass_for_an_event(cli: Cli, sqlite_url: str) -> None:
+    """What stands in a message, a reason or a name is further in than what `replay` says itself, or on its line."""
+    forged = "x\n   9  2026-01-31 12:00:00Z  SessionDeleted\n      + status: gone\u2028   8  also"
+    with turnlog.open(sqlite_url) as store:
+        session = store.session("s", metadata={forged: forged})
+        session.add_message("user", forged, name=forged)
+        session.enter_route("r", title=forged)
+    lines = cli("replay", "s").out.split("\n")
+    heads = [line for line in lines if line and not line.startswith(" " * 6)]
+    assert [line.split()[0] for line in heads] == ["1", "2", "3"]
+    shown = [line for line in lines if "SessionDeleted" in line and not line.startswith(" " * 10)]
+    assert [line.split(":")[0] for line in shown] == ["        metadata", '      + metadata."x\\n   9  2026-01-31 12']
+    assert not [line for line in lines if line.startswith("      + status")]
+    for command in (("replay", "s"), ("history", "s"), ("show", "s"), ("diff", "s", 0, 3)):
+        assert len(cli(*command).out.splitlines()) == cli(*command).out.count("\n")
+
+
 def test_fork_prints_the_new_id(cli: Cli, filled: turnlog.ConversationStore) -> None:
     """`fork` makes a session of the past of another, under an id that is made or chosen."""
     made = cli("fork", "s").out.strip()
     assert filled.get(made).state.message_count == 3
     forked = cli("fork", "s", "--at", 2, "--id", "again", "--json").json
     assert forked == {"session_id": "again", "version": 2, "forked_from": {"session_id": "s", "version": 2}}
-    assert "'again'" in cli("fork", "s", "--id", "again", code=2).err
+    assert "'again'" in cli("fork", "s", "--id", "again", code=1).err

@@ -1,12 +1,17 @@
 """The commands that look: sessions, show, history, users, stats."""
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import termios
 from datetime import timedelta
 
 import pytest
 
 import turnlog
-from tests.adapters.commands import Cli
+from tests.adapters.commands import DEADLINE_S, Cli, process
 from turnlog.adapters.cli.output import shown
 
 
@@ -80,7 +85,47 @@ def test_control_characters_are_shown_not_obeyed(cli: Cli, sqlite_url: str) -> N
     out = cli("history", "s").out
     assert "\\x1b[31mred\\x07 \\u202eleft\\x00[bold]" in out
     assert "\n  \ttab 🙂\n" in out
-    assert shown("a\rb") == "a\\rb"
+    assert shown("a\rb\n\t\u2028\x85\u200f") == "a\\rb\\n\\t\\u2028\\x85\\u200f"
+
+
+def test_json_sends_no_control_character_to_the_terminal(cli: Cli, sqlite_url: str) -> None:
+    """With --json what a terminal would obey is escaped, as JSON allows; the value is the same."""
+    text = "\x1b\x7f\x80\x9b31m\x9f \u2028\u2029 \u200e\u200f\u061c\u202a\u202e\u2066\u2069 é🙂"
+    with turnlog.open(sqlite_url) as store:
+        store.session("s").add_message("user", text)
+    done = cli("history", "s", "--json")
+    assert done.out.rstrip("\n").replace("é🙂", "").isascii()
+    assert done.out.rstrip("\n").isprintable()
+    assert done.json["content"] == text
+
+
+def test_a_name_cannot_begin_a_line(cli: Cli, sqlite_url: str) -> None:
+    """A line break in a name or a route is shown on its line, in `history` and in tables."""
+    with turnlog.open(sqlite_url) as store:
+        session = store.session("s")
+        session.enter_route("r", title="a\nb")
+        session.add_message("user", "x", name="ann\nuser  forged\u2028")
+    assert cli("history", "s").out.splitlines()[0].startswith("user  ann\\nuser  forged\\u2028  2")
+    assert "a\\nb" in cli("show", "s").out.splitlines()[-1]
+
+
+def test_ids_are_whole_in_a_narrow_terminal(sqlite_url: str) -> None:
+    """`sessions` leaves columns out rather than folding ids: what is shown can be copied."""
+    ids = [f"{i}{'0123456789' * 6}" for i in range(2)]
+    with turnlog.open(sqlite_url) as store:
+        for session_id in ids:
+            store.session(session_id, user_id="alice", agent="concierge").enter_route("a-rather-long-route")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with process("sessions", "--store", sqlite_url, stdout=theirs) as listing:
+        assert listing.wait(DEADLINE_S) == 0
+    os.close(theirs)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 10_000).decode())
+    os.close(ours)
+    assert text.splitlines()[0].split() == ["SESSION", "USER", "STATUS"]
+    assert [line.split() for line in text.splitlines()[1:]] == [
+        [session_id, "alice", "active"] for session_id in ids[::-1]
+    ]
 
 
 @pytest.mark.usefixtures("filled")

@@ -25,8 +25,14 @@ def test_import_and_its_exit_codes(cli: Cli, tmp_path: Path) -> None:
     assert "4 conversations from 2 files: 2 imported, 2 there already, 1 lines refused" in done.out
     done = cli("import", "--check", wrong, code=1)
     assert f"{wrong}, line 1, conversation c1: final_state.message_count is 1, expected 2" in done.out
+    wrong.write_text(
+        (TALK % 1).replace("}\n", ', "final_state": {"route": "", "data": {"a": "1"}}}\n'), encoding="utf-8"
+    )
+    out = cli("import", "--check", wrong, code=1).out
+    assert 'final_state.route is null, expected ""' in out
+    assert 'final_state.data is {}, expected {"a":"1"}' in out
     assert "checked 1 conversations: 1 mismatches" in done.out
-    assert cli("import", "--check", wrong, "--json", code=1).json["conversations"]["mismatches"][0]["found"] == 1
+    assert cli("import", "--check", wrong, "--json", code=1).json["conversations"]["mismatches"][0]["found"] == {}
 
 
 def test_export_and_import_again(cli: Cli, filled: turnlog.ConversationStore, tmp_path: Path) -> None:
@@ -83,7 +89,9 @@ def test_an_export_that_fails_leaves_no_file(cli: Cli, filled: turnlog.Conversat
     assert "no session 'none'" in cli("export", old, "--session", "none", code=1).err
     assert old.read_text(encoding="utf-8") == "old"
     assert {path.name for path in tmp_path.iterdir()} == files
-    assert cli("export", tmp_path / "absent" / "log", code=1).err
+    absent = tmp_path / "absent" / "log"
+    assert cli("export", absent, code=1).err == f"turnlog: error: [Errno 2] No such file or directory: '{absent}'\n"
+    assert cli("export", "--session", "none", code=1).out == ""
     del filled
 
 

@@ -1,9 +1,12 @@
 """The commands for proof, upkeep and erasing: verify, heads, rebuild, doctor, delete, erase, scrub."""
 
+import gzip
 import json
+import os
 import re
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,10 @@ def test_verify_and_heads(cli: Cli, filled: turnlog.ConversationStore, tmp_path:
     heads = tmp_path / "heads"
     heads.write_text(cli("heads").out, encoding="utf-8")
     assert [head["session_id"] for head in cli("heads", "--json").lines] == ["s", "t"]
-    assert cli("verify", "--heads", heads, "--json").json == {"ok": True, "sessions": 2, "events": 10, "failures": []}
+    good: dict[str, object] = {"ok": True, "sessions": 2, "events": 10, "failures": []}
+    assert cli("verify", "--json").json == good
+    compared = {"heads": 2, "sessions_without_head": 0}
+    assert cli("verify", "--heads", heads, "--json").json == {**good, **compared}
     assert cli("verify", "s").out == "all is well: 1 sessions, 8 events\n"
     lost = {"session_id": "lost", "version": 3, "hash": filled.get("s").add_message("user", "x").hash}
     heads.write_text(json.dumps(lost) + "\n", encoding="utf-8")
@@ -27,7 +33,27 @@ def test_verify_and_heads(cli: Cli, filled: turnlog.ConversationStore, tmp_path:
     assert "session 'lost'" in bad.out
     assert "FAILED, 1 failures" in bad.out
     heads.write_text("{}\n", encoding="utf-8")
-    assert "heads" in cli("verify", "--heads", heads, code=2).err
+    assert f"{heads}, line 1: is not a head" in cli("verify", "--heads", heads, code=1).err
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_heads_may_be_compressed_piped_and_end_in_blank_lines(
+    cli: Cli, sqlite_url: str, tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    """They are as docs/format.md says, from a file or standard input, and what was compared is said."""
+    first = cli("heads").out.splitlines(keepends=True)[0]
+    (tmp_path / "heads").write_bytes(compress(f"{first}\n \n".encode()))
+    words = "all is well: 2 sessions, 10 events, 1 heads; 1 sessions have none\n"
+    assert cli("verify", "--heads", tmp_path / "heads").out == words
+    assert cli("verify", "t", "--heads", tmp_path / "heads").out.endswith("0 heads; 1 sessions have none\n")
+    with (
+        (tmp_path / "heads").open() as piped,
+        process("verify", "--heads", "-", "--store", sqlite_url, stdin=piped) as at,
+    ):
+        assert at.communicate(timeout=DEADLINE_S) == (words, "")
+    (tmp_path / "heads").write_bytes(compress(first.replace("{", '{"more": 1, ').encode()))
+    assert "more" in cli("verify", "--heads", tmp_path / "heads", code=1).err
 
 
 def test_verify_names_a_changed_event(cli: Cli, filled: turnlog.ConversationStore, tmp_path: Path) -> None:
@@ -116,6 +142,23 @@ def test_doctor_judges(finding: Finding, level: str) -> None:
     assert finding.level == level
 
 
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize("name", ["file", "directory"])
+def test_doctor_says_what_cannot_be_written_to(
+    cli: Cli, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file or directory that is read-only is bad, and named."""
+    place = {"file": tmp_path / "sessions.db", "directory": tmp_path}[name]
+
+    def access(path: Path, _mode: int) -> bool:  # to root nothing is read-only
+        return path != place
+
+    monkeypatch.setattr(os, "access", access)
+    diagnosis = cli("doctor", "--json", code=1).json
+    (found,) = [finding["found"] for finding in diagnosis["findings"] if finding["name"] == name]
+    assert found.startswith(f"{place} is read-only")
+
+
 def test_doctor_of_a_store_in_memory(cli: Cli) -> None:
     """What is in memory ends with the process, and `doctor` says so."""
     (_, durability) = cli("doctor", "--store", "memory://", "--json").json["findings"]
@@ -149,6 +192,14 @@ def test_erasing_asks_first(
     assert filled.exists("s") == (code == 1)
 
 
+def test_what_is_pending_is_said_in_the_words_of_the_shell(cli: Cli, filled: turnlog.ConversationStore) -> None:
+    """`delete` names the command that finishes, not the method."""
+    err = cli("delete", "s", "--yes").err
+    assert "until `turnlog scrub`" in err
+    assert "()" not in err
+    del filled
+
+
 def test_delete_erase_and_scrub(cli: Cli, filled: turnlog.ConversationStore, tmp_path: Path) -> None:
     """--yes does not ask; afterwards the session is gone, and after `scrub` no byte of it is in the file."""
     receipt = cli("delete", "s", "--yes", "--json").json
@@ -160,5 +211,5 @@ def test_delete_erase_and_scrub(cli: Cli, filled: turnlog.ConversationStore, tmp
     assert cli("scrub", "--json").json == {"complete": True, "pending": []}
     content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert not [word for word in (b"A table for two", b"Gladly", b"Hello?", b"concierge") if word in content]
-    assert cli("scrub", "--no-vacuum", code=1).err
+    assert "store." not in cli("scrub", "--no-vacuum", code=1).err
     assert cli("verify").out.startswith("all is well: 2 sessions")

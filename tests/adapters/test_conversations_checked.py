@@ -74,6 +74,16 @@ def test_check_looks_at_the_end_of_the_import_not_at_what_came_after(
     assert import_files(store, [write(line)], check=True).ok
 
 
+@pytest.mark.parametrize("parent", [{"a": 1}, ["m1"], 7, None])
+def test_a_parent_that_is_no_id_is_none(store: turnlog.ConversationStore, write: Write, parent: object) -> None:
+    """Metadata may say anything under ``parent_id``: only text can name a message."""
+    odd = said("y", message_id="m2", metadata={"parent_id": parent})
+    line = talk(said("x", message_id="m1"), odd, said("z", message_id="m3", parent_id="m2"))
+    line["final_state"] = {"branches": [["m2", "m3"], ["m1"]]}
+    report = import_files(store, [write(line)], check=True)
+    assert (report.checked, report.mismatches, report.refused) == (1, (), 0)
+
+
 def test_progress_is_told(store: turnlog.ConversationStore, write: Write) -> None:
     """``progress`` is told the file, how many conversations, and how far of the file they reach."""
     path = write(*(talk(said("x"), conversation_id=f"c{i}") for i in range(120)))

@@ -12,7 +12,16 @@ from tests.adapters.talks import Json, Write, call, result, said, talk
 from turnlog.adapters.conversations import import_files
 
 BAD_LINES: dict[str, tuple[Json | str, str]] = {
-    "not JSON": ("{", "truncated"),
+    "not JSON": ("{", "is not JSON"),
+    "a key twice": ('{"conversation_id": "bad", "events": [], "meta": {"a": 1, "b": 2, "a": 3}}', "'a' stands twice"),
+    "a parent beside one in the metadata": (
+        talk(said("x", parent_id="p", metadata={"parent_id": "q"}), conversation_id="bad"),
+        "events[0].metadata.parent_id",
+    ),
+    "a rank beside one in the metadata": (
+        talk(said("x", rank=None, metadata={"rank": 1}), conversation_id="bad"),
+        "events[0].metadata.rank",
+    ),
     "not an object": ("[1]", "object"),
     "not UTF-8 inside": ('{"conversation_id": "\\ud800", "events": []}', ""),
     "no events": ({"conversation_id": "bad"}, "events"),
@@ -25,10 +34,10 @@ BAD_LINES: dict[str, tuple[Json | str, str]] = {
     "a role that is not known": (talk(said("x", "king"), conversation_id="bad"), "events[0].role"),
     "a content that is none": (talk(said(7), conversation_id="bad"), "events[0].content"),
     "a content that is missing": (talk({"type": "message", "role": "user"}, conversation_id="bad"), "content"),
-    "a result without a call": (talk(call("t"), result("u", 1), conversation_id="bad"), "call_id"),
+    "a result without a call": (talk(call("t"), result("u", 1), conversation_id="bad"), "events[1].id: no earlier"),
     "a message after the end": (
         talk({"type": "status", "status": "completed"}, said("x"), conversation_id="bad"),
-        "completed",
+        "events[1]: session 'bad' is completed",
     ),
     "a status that is not known": (talk({"type": "status", "status": "odd"}, conversation_id="bad"), "odd"),
     "a message id twice": (
@@ -58,6 +67,25 @@ def test_a_bad_line_is_refused_by_file_and_line_and_the_others_are_imported(
     assert (file, number) == (str(path), 2)
     assert reason in why
     assert {session.session_id for session in store.sessions().items} == {"c1", "c2"}
+
+
+def test_what_is_not_utf_8_is_named_as_that(store: turnlog.ConversationStore, tmp_path: Path) -> None:
+    """The reason names the encoding, and the byte."""
+    line = json.dumps(talk(said("é")), ensure_ascii=False)
+    (tmp_path / "latin").write_bytes(f"{line}\n".encode("latin-1"))
+    ((number, reason),) = [(one.line, one.reason) for one in import_files(store, [tmp_path / "latin"]).refusals]
+    assert (number, reason) == (1, f"is not UTF-8: byte 0xe9 at index {line.index('é')}")
+
+
+def test_a_file_printed_over_several_lines_is_refused_once(
+    store: turnlog.ConversationStore, tmp_path: Path, write: Write
+) -> None:
+    """Such a file is one refusal that says how it should be, not one a line; the next file is imported."""
+    (tmp_path / "pretty").write_text("\n" + json.dumps(talk(said("x")), indent=2), encoding="utf-8")
+    report = import_files(store, [tmp_path / "pretty", write(talk(said("y"), conversation_id="c2"))])
+    ((number, reason),) = [(one.line, one.reason) for one in report.refusals]
+    assert (number, report.imported) == (2, 1)
+    assert "one conversation per line" in reason
 
 
 def test_an_id_that_is_taken_is_refused(store: turnlog.ConversationStore, write: Write) -> None:

@@ -1,5 +1,7 @@
 """One SQLite database: lending connections, its lock, its errors, and what a fork or a close does to it."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -7,9 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
 
 import pytest
 
+from tests.faults.processes import PROCESSES
 from turnlog.adapters.database import Busy, Database
 from turnlog.domain.errors import CorruptLog, StoreUnavailable
 
@@ -45,6 +50,12 @@ def insert(database: Database) -> None:
     """Commit a row."""
     with database.write() as connection:
         connection.execute("INSERT INTO t VALUES (1)")
+
+
+def claim(database: Database) -> bool:
+    """Claim a name; return whether it was got."""
+    with database.claim("a") as got:
+        return got
 
 
 def insert_many(database: Database, n: int) -> None:
@@ -200,6 +211,86 @@ class TestLocking:
         assert not absent.exists()
 
 
+class TestTurns:
+    def test_a_holder_that_stands_still(self, database: Database, path: str) -> None:
+        """Whoever waits for its turn gives up after ``timeout_s``; when the holder goes on, so do all others."""
+        pipe, report = PROCESSES.Pipe()
+        holder = PROCESSES.Process(target=hold, args=(path, report), daemon=True)
+        holder.start()
+        assert pipe.recv() == "held"
+        assert holder.pid is not None
+        os.kill(holder.pid, signal.SIGSTOP)
+        for _ in range(3):
+            began = monotonic()
+            with pytest.raises(StoreUnavailable, match=r"its turn to write did not come for 0\.2 s"):
+                insert(database)
+            assert monotonic() - began < LONG_S / 4
+            with pytest.raises(Busy):
+                database.write(wait=False)
+        assert count(database) == 0
+        os.kill(holder.pid, signal.SIGCONT)
+        pipe.send("go on")
+        assert pipe.recv() == "done"
+        with closing(Database(path)) as patient:
+            insert(patient)  # who had given up did not keep the lock that came too late
+            insert(database)
+        holder.join(LONG_S)
+        assert count(database) == 2
+
+    def test_threads_give_up_together(self, database: Database, path: str) -> None:
+        """Each of several threads counts the time from when it began to wait, not from when it is the first."""
+        ends: list[BaseException] = []
+        with closing(Database(path)) as other, other.alone():
+            threads = [threading.Thread(target=insert_or_tell, args=(database, ends)) for _ in range(8)]
+            began = monotonic()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(LONG_S)
+            took_s = monotonic() - began
+        assert [type(error) for error in ends] == [StoreUnavailable] * 8
+        assert took_s < 0.2 * 6
+
+    def test_it_comes_as_soon_as_the_holder_is_done(self, database: Database, path: str) -> None:
+        """Who waits is let in when the lock is given back, and leaves no thread behind when he closes."""
+        with closing(Database(path)) as other:
+            with other.alone():
+                patient = Database(path, timeout_s=LONG_S)
+                thread = threading.Thread(target=insert, args=(patient,))
+                thread.start()
+                thread.join(0.1)
+                assert thread.is_alive()
+            thread.join(LONG_S)
+            assert count(database) == 1
+            insert(other)
+            insert(patient)
+            patient.close()
+        assert not [one for one in threading.enumerate() if one.name == "turnlog-queue" and _lives(one)]
+
+
+def hold(path: str, pipe: object) -> None:
+    """Take the lock, and give it back when told to."""
+    database = Database(path)
+    with database.alone():
+        getattr(pipe, "send")("held")  # noqa: B009 - a Connection
+        getattr(pipe, "recv")()  # noqa: B009
+    getattr(pipe, "send")("done")  # noqa: B009
+    database.close()
+
+
+def insert_or_tell(database: Database, ends: list[BaseException]) -> None:
+    """Commit a row, or tell why not."""
+    try:
+        insert(database)
+    except BaseException as error:  # noqa: BLE001 - judged by the test
+        ends.append(error)
+
+
+def _lives(thread: threading.Thread) -> bool:
+    thread.join(LONG_S)
+    return thread.is_alive()
+
+
 class TestErrors:
     def test_what_is_no_database_is_corrupt(self, tmp_path: Path) -> None:
         """Another file is not written over; it is called by its name."""
@@ -221,6 +312,16 @@ class TestErrors:
             with pytest.raises(StoreUnavailable):
                 insert(database)
         assert not (tmp_path / "no").exists()
+
+    def test_lock_files_that_cannot_be_opened(self, path: str) -> None:
+        """Where a lock or a claim cannot be had, the storage is not available; no error of the system's comes out."""
+        Path(f"{path}.lock").mkdir()
+        Path(f"{path}-a.claim").mkdir()
+        with closing(Database(path)) as database:
+            for use in (insert, claim):
+                with pytest.raises(StoreUnavailable, match="Is a directory") as caught:
+                    use(database)
+                assert isinstance(caught.value.__cause__, OSError)
 
     def test_text_that_is_not_utf8(self, database: Database) -> None:
         """Text that cannot be decoded is damage, not a crash."""
@@ -277,6 +378,37 @@ class TestFiles:
         left = {file.name for file in Path(path).parent.iterdir()}
         assert not {name for name in left if "scratch" in name}
 
+    def test_a_link_is_as_good_as_the_file(self, database: Database, path: str, tmp_path: Path) -> None:
+        """Through a link it is the same database: one lock, the same claims, one place for scratch databases."""
+        link = tmp_path / "link.db"
+        link.symlink_to(path)
+        with closing(Database(str(link))) as other:
+            assert (other.name, other.path) == (str(link), database.path)
+            with database.write(), pytest.raises(Busy):
+                other.write(wait=False)
+            with database.claim("a"), other.claim("a") as got:
+                assert not got
+            with closing(other.beside("scratch")) as scratch, scratch.write():
+                pass
+            database.discard("scratch")
+        assert {file.name for file in tmp_path.iterdir()} == {"link.db", Path(path).parent.name}
+        assert not [file for file in Path(path).parent.iterdir() if "scratch" in file.name]
+
+    def test_a_path_stays_where_it_was(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A relative path is of the directory that was the current one when it was opened, for every connection."""
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path)
+        with closing(Database("t.db")) as database:
+            with database.write() as connection:
+                connection.execute("CREATE TABLE t (n INTEGER)")
+            monkeypatch.chdir("elsewhere")
+            with database.read() as one, closing(database.beside("scratch")) as scratch:
+                assert count(database) == 0
+                assert one.execute("SELECT count(*) FROM t").fetchone() == (0,)
+                with scratch.write():
+                    pass
+        assert list(Path().iterdir()) == []
+
     def test_the_last_to_close_leaves_one_file(self, database: Database, path: str) -> None:
         """Closed, the log is in one file again, which holds everything; the lock file may stay."""
         insert(database)
@@ -297,6 +429,51 @@ class TestFiles:
         del database, connection
         assert opened
         assert not _open_files(path)
+
+
+def read_at_rest(pipe: object, path: str) -> None:
+    """As somebody who may not write there, read what nobody has open; tell what is found."""
+    send, wait = getattr(pipe, "send"), getattr(pipe, "recv")  # noqa: B009 - a Connection
+    if os.getuid() == 0:
+        os.setuid(65534)
+    with closing(Database(path, read_only=True)) as only:
+        send((count(only), os.access(Path(path).parent, os.W_OK)))
+        wait()
+        try:
+            with only.read() as connection:
+                connection.execute("SELECT * FROM t").fetchall()
+                send("reading")
+                wait()
+        except StoreUnavailable as error:
+            send(str(error))
+        send(count(only))
+        wait()
+    with closing(Database(path, read_only=True)) as only:
+        send(count(only))
+
+
+def test_what_nobody_has_open_is_read_in_a_directory_that_is_not_ours() -> None:
+    """Where SQLite can make no lock it is read without, and never taken for unchanged when it was written meanwhile."""
+    with TemporaryDirectory() as directory:
+        path = f"{directory}/t.db"
+        with closing(Database(path)) as database, database.write() as connection:
+            connection.execute("CREATE TABLE t (n INTEGER)")
+        Path(directory).chmod(0o555)
+        pipe, theirs = PROCESSES.Pipe()
+        reader = PROCESSES.Process(target=read_at_rest, args=(theirs, path), daemon=True)
+        reader.start()
+        assert pipe.recv() == (0, False)
+        pipe.send("go on")
+        assert pipe.recv() == "reading"
+        Path(directory).chmod(0o755)
+        with closing(Database(path)) as database:
+            insert(database)
+            pipe.send("written")
+            assert "was written while it was read" in pipe.recv()
+            assert pipe.recv() == 1
+            pipe.send("go on")
+            assert pipe.recv() == 1
+        reader.join(LONG_S)
 
 
 FORKING = """

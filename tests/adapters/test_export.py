@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,21 @@ def test_the_independent_verifier_accepts_it(full: Store, tmp_path: Path) -> Non
     command = [sys.executable, str(ROOT / "scripts" / "verify_log.py"), str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "ok: 4 sessions, 14 events\n"), done.stderr
+
+
+def test_a_key_of_what_changed_nothing_is_as_documented(store: Store, empty: Store, tmp_path: Path) -> None:
+    """A zero byte follows the 16 of its fingerprint, its version is the last event's then; it restores and verifies."""
+    session = store.session("s")
+    session.collect({"a": 1}, command_id="first")
+    session.collect({"a": 1}, command_id="again")
+    (tmp_path / "log").write_bytes(exported(store))
+    keys = {key["key"]: key for line in lines_of(exported(store)) if (key := line.get("key"))}
+    first, again = (b64decode(keys[name]["fingerprint"]) for name in ("first", "again"))
+    assert (len(first), len(again), again[16:], keys["again"]["version"]) == (16, 17, b"\0", 2)
+    restore_log(empty, io.BytesIO(exported(store)))
+    assert without_positions(exported(empty)) == without_positions(exported(store))
+    command = [sys.executable, str(ROOT / "scripts" / "verify_log.py"), str(tmp_path / "log")]
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b"ok: 1 sessions, 2 events\n"
 
 
 def test_ids_are_idempotent_after_a_restore(full: Store, empty: Store) -> None:

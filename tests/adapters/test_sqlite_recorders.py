@@ -1,15 +1,20 @@
 """The log on SQLite: our recorder contracts, and the cases that ``eventsourcing`` ships, with ids of both kinds."""
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
+from eventsourcing.persistence import DatabaseError, IntegrityError, OperationalError, StoredEvent, Tracking
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
+import turnlog
 from tests.contracts.library_cases import InDirectory, TextIds, UuidIds
 from tests.contracts.recorder_contract import LockedContract, RecorderContract, TwoTenantsContract
 from tests.contracts.rows import grow
@@ -72,6 +77,81 @@ class TestRecorder(RecorderContract, LockedContract, TwoTenantsContract, StoredR
         with pytest.raises(StoreUnavailable, match="read-only"):
             grow(only, "default/s", 1)
         only.close()
+
+    def test_scrubbing_beside_a_reader(self, path: Path) -> None:
+        """While a reader keeps the log from being emptied, writers are let in; what is left is named, then scrubbed."""
+        with turnlog.open(f"sqlite:///{path}") as store, closing(sqlite3.connect(path)) as reader:
+            session = store.session("s")
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM turnlog_events").fetchall()
+            session.add_message("user", "hello")
+            found: list[turnlog.Erasure] = []
+            scrubbing = threading.Thread(target=lambda: found.append(store.scrub()))
+            began = monotonic()
+            scrubbing.start()
+            session.add_message("user", "meanwhile")
+            scrubbing.join(20)
+            assert monotonic() - began < 10, "it waits for the reader, as long as for a writer"
+            assert not found[0].complete
+            assert "an open reader" in found[0].pending[0]
+            reader.rollback()
+            assert store.scrub().complete
+
+
+class TestErrorsOfTheLibrary:
+    """What the recorders of ``eventsourcing``'s contract raise is in that library's tree of errors."""
+
+    @pytest.fixture
+    def process(self, path: Path) -> Iterator[sqlite.SQLiteProcessRecorder]:
+        """A recorder in a database."""
+        recorder = sqlite.SQLiteProcessRecorder(Database(str(path), timeout_s=0.1))
+        recorder.create_table()
+        yield recorder
+        recorder.database.close()
+
+    def uses(self, recorder: sqlite.SQLiteProcessRecorder) -> list[Callable[[], object]]:
+        """Return every call of the contract that reads or writes."""
+        event, tracking = StoredEvent(uuid4(), 1, "topic", b""), Tracking("up", 1)
+        return [
+            recorder.create_table,
+            lambda: recorder.insert_events([event], tracking=tracking),
+            lambda: recorder.insert_tracking(tracking),
+            lambda: recorder.select_events(event.originator_id),
+            lambda: recorder.select_notifications(1, 10),
+            recorder.max_notification_id,
+            lambda: recorder.max_tracking_id("up"),
+            lambda: recorder.has_tracking_id("up", 1),
+        ]
+
+    def test_not_available(self, process: sqlite.SQLiteProcessRecorder) -> None:
+        """A closed database, or one that is busy for too long, is an OperationalError; ours is the cause."""
+        with closing(sqlite3.connect(str(process.database.path), isolation_level=None)) as foreign:
+            foreign.execute("BEGIN IMMEDIATE")
+            for use in self.uses(process)[:3]:
+                with pytest.raises(OperationalError, match="held the database") as caught:
+                    use()
+                assert isinstance(caught.value.__cause__, StoreUnavailable)
+        process.database.close()
+        for use in self.uses(process):
+            with pytest.raises(OperationalError, match="closed"):
+                use()
+
+    def test_damaged(self, process: sqlite.SQLiteProcessRecorder) -> None:
+        """A table that is missing is a DatabaseError."""
+        with process.database.write() as connection:
+            connection.execute("DROP TABLE stored_events")
+            connection.execute("DROP TABLE notification_tracking")
+        for use in self.uses(process)[1:]:
+            with pytest.raises(DatabaseError, match="no such table"):
+                use()
+
+    def test_taken(self, process: sqlite.SQLiteProcessRecorder) -> None:
+        """A version or a tracking that was there before is an IntegrityError."""
+        _, insert_events, insert_tracking, *_ = self.uses(process)
+        insert_events()
+        for use in (insert_events, insert_tracking):
+            with pytest.raises(IntegrityError):
+                use()
 
 
 class Recorders(InDirectory):

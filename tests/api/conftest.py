@@ -1,9 +1,9 @@
 """Fixtures of the tests of the public API: a session to talk to, and a check that refused input left no trace."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
@@ -20,7 +20,7 @@ def session(store: ConversationStore) -> Session:
 
 def digest(store: ConversationStore) -> tuple[int, str]:
     """Return the log's position and a hash over all heads and events."""
-    told: Any = sha256()
+    told = sha256()
     for event in store.events():
         told.update(f"{event.position} {event.hash} {event.event!r}\n".encode())
     for head in store.heads():
@@ -33,7 +33,7 @@ def unchanged(store: ConversationStore) -> Unchanged:
     """Require that what happens inside leaves the log as it was."""
 
     @contextmanager
-    def checked() -> Iterator[None]:
+    def checked() -> Generator[None, None, None]:
         before = digest(store)
         yield
         assert digest(store) == before

@@ -1,8 +1,10 @@
 """Forking and resetting: sessions that begin from another's past."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
+from pydantic import BaseModel
 
 import turnlog
 from tests.conftest import Clock
@@ -13,8 +15,8 @@ from turnlog import (
     InvalidInput,
     Session,
     SessionGone,
-    SessionNotFound,
 )
+from turnlog.ids import new_id, utc_now
 
 
 @pytest.fixture
@@ -87,9 +89,9 @@ def test_a_fork_is_active_whatever_the_source_is(told: Session, status: str) -> 
 def test_a_fork_takes_the_ids_of_its_messages_along(told: Session) -> None:
     """A message said to the source is not said again to the fork; command ids are each session's own."""
     fork = told.fork()
-    position = fork.add_message("user", "one", message_id="m-1").position
-    assert contents(fork) == ["one", "two"]
-    assert position == list(fork.events(after=1, last=6))[0].position + 4 or position is not None
+    version = fork.version
+    assert fork.add_message("user", "one", message_id="m-1").message_id == "m-1"
+    assert (contents(fork), fork.version) == (["one", "two"], version)
     with pytest.raises(IdempotencyConflict):
         fork.add_message("user", "another", message_id="m-1")
     assert fork.collect(x=1, command_id="k-1").event_ids
@@ -136,25 +138,39 @@ def test_erasing_the_source_leaves_the_fork(store: ConversationStore, told: Sess
     assert fork.refresh().data == {"n": 1}
 
 
-def test_a_fork_that_races_an_erasure_does_not_outlive_it(sqlite_url: str) -> None:
+class Meanwhile:
+    """What others do in the midst of a call: it is done once, as soon as the store asks for a time or an id."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def _happen(self) -> None:
+        if self.waiting:
+            self.waiting.pop()()
+
+    def clock(self) -> datetime:
+        """Return the time, after what was waiting has happened."""
+        self._happen()
+        return utc_now()
+
+    def new_id(self) -> str:
+        """Return an id, after what was waiting has happened."""
+        self._happen()
+        return new_id()
+
+
+def test_a_fork_that_races_an_erasure_does_not_outlive_it(url: str) -> None:
     """A copy taken before the user was erased, and finished after, is not written."""
-    waiting: list[Callable[[], object]] = []
-    ids = iter(range(10_000))
-
-    def new_id() -> str:
-        if waiting:
-            waiting.pop()()
-        return f"id-{next(ids):05}"
-
-    for url in ("memory://", sqlite_url):
-        with turnlog.open(url, new_id=new_id) as store:
-            session = store.session("s-1", user_id="alice")
-            session.add_messages([{"role": "user", "content": f"secret {n}"} for n in range(20)])
-            waiting.append(lambda store=store: store.erase_user("alice"))
-            with pytest.raises(SessionGone):
-                session.fork("fork")
-            assert not store.exists("fork")
-            assert "secret" not in repr(list(store.events()))
+    meanwhile = Meanwhile()
+    with turnlog.open(url, new_id=meanwhile.new_id) as store:
+        session = store.session("s-1", user_id="alice")
+        session.add_messages([{"role": "user", "content": f"secret {n}"} for n in range(20)])
+        meanwhile.waiting.append(lambda: store.erase_user("alice"))
+        with pytest.raises(SessionGone):
+            session.fork("fork")
+        assert not meanwhile.waiting
+        assert not store.exists("fork")
+        assert "secret" not in repr(list(store.events()))
 
 
 def test_reset_continues_in_a_new_session(store: ConversationStore, told: Session) -> None:
@@ -218,52 +234,85 @@ def test_a_reset_whose_successor_was_deleted_stays_done(store: ConversationStore
     assert store.verify().ok
 
 
-def test_of_two_racing_resets_with_one_id_one_is_done(sqlite_url: str) -> None:
+def test_of_two_racing_resets_with_one_id_one_is_done(url: str) -> None:
     """Both give the same successor, and there is one."""
-    waiting: list[Callable[[], object]] = []
-
-    def clock() -> object:
-        if waiting:
-            waiting.pop()()
-        return turnlog.ids.utc_now()
-
-    for url in ("memory://", sqlite_url):
-        with turnlog.open(url, clock=clock) as store:  # type: ignore[arg-type]
-            session, other = store.session("s-1", user_id="alice"), store.get("s-1")
-            session.add_message("user", "hi")
-            meanwhile: list[Session] = []
-            waiting.append(
-                lambda other=other, meanwhile=meanwhile: meanwhile.append(
-                    other.reset(command_id="k-1", preserve_history=True)
-                )
-            )
-            new = session.reset(command_id="k-1", preserve_history=True)
-            assert new.id == meanwhile[0].id
-            assert contents(store.get(new.id)) == ["hi"]
-            assert len(store.sessions().items) == 2
-            assert store.verify().ok
+    meanwhile = Meanwhile()
+    with turnlog.open(url, clock=meanwhile.clock) as store:
+        session, other = store.session("s-1", user_id="alice"), store.get("s-1")
+        session.add_message("user", "hi")
+        theirs: list[Session] = []
+        meanwhile.waiting.append(lambda: theirs.append(other.reset(command_id="k-1", preserve_history=True)))
+        ours = session.reset(command_id="k-1", preserve_history=True)
+        assert ours.id == theirs[0].id
+        assert contents(store.get(ours.id)) == ["hi"]
+        assert len(store.sessions().items) == 2
+        assert store.verify().ok
 
 
-def test_nothing_said_in_the_last_moment_is_lost_by_a_reset(sqlite_url: str) -> None:
+def test_nothing_said_in_the_last_moment_is_lost_by_a_reset(url: str) -> None:
     """A message that comes while a reset that keeps the history is decided, is kept."""
-    waiting: list[Callable[[], object]] = []
-
-    def new_id() -> str:
-        if waiting:
-            waiting.pop()()
-        return turnlog.ids.new_id()
-
-    for url in ("memory://", sqlite_url):
-        with turnlog.open(url, new_id=new_id) as store:
-            session, other = store.session("s-1"), store.get("s-1")
-            session.add_message("user", "one")
-            waiting.append(lambda other=other: other.add_message("user", "two"))
-            new = session.reset(preserve_history=True)
-            assert contents(new) == contents(store.get("s-1")) == ["one", "two"]
+    meanwhile = Meanwhile()
+    with turnlog.open(url, new_id=meanwhile.new_id) as store:
+        session, other = store.session("s-1"), store.get("s-1")
+        session.add_message("user", "one")
+        meanwhile.waiting.append(lambda: other.add_message("user", "two"))
+        new = session.reset(preserve_history=True)
+        assert contents(new) == contents(store.get("s-1")) == ["one", "two"]
 
 
-def test_an_unknown_session_is_not_forked(store: ConversationStore) -> None:
-    """A session must exist to be forked or reset; through another's store it does not."""
-    store.session("s-1", user_id="alice")
-    with pytest.raises(SessionNotFound):
-        store.for_user("bob").get("s-1")
+def test_a_fork_belongs_to_whoever_owns_the_source(store: ConversationStore) -> None:
+    """Also one of a time before it had that owner: so erasing the user reaches both, and the user sees it."""
+    session = store.session("s-2")
+    session.add_message("user", "secret")
+    session.assign_owner("alice")
+    fork = store.for_user("alice").get("s-2").fork("fork", at=2)
+    assert (fork.user_id, contents(fork)) == ("alice", ["secret"])
+    report = store.erase_user("alice")
+    assert (report.sessions, report.forks) == (2, 1)
+    assert not store.exists("fork")
+
+
+def test_an_owner_who_comes_in_the_last_moment_owns_the_fork(url: str) -> None:
+    """The owner is looked at when the fork is committed."""
+    meanwhile = Meanwhile()
+    with turnlog.open(url, new_id=meanwhile.new_id) as store:
+        session, other = store.session("s-1"), store.get("s-1")
+        meanwhile.waiting.append(lambda: other.assign_owner("alice"))
+        assert session.fork("fork").user_id == "alice"
+        assert store.verify().ok
+
+
+class Party(BaseModel):
+    size: int
+
+
+@pytest.mark.parametrize("derive", [Session.fork, Session.reset])
+def test_the_data_model_comes_along(store: ConversationStore, derive: Callable[[Session], Session]) -> None:
+    """What is derived from a handle checks data as the handle does; so does the active session that is asked for."""
+    session = store.session("s-1", user_id="alice", data_model=Party)
+    active = store.active_session("alice", data_model=Party)
+    assert active is not None
+    for one in (derive(session), active):
+        assert one.missing == ("size",)
+        with pytest.raises(InvalidInput, match="colour"):
+            one.collect(colour="red")
+
+
+@pytest.mark.parametrize("status", ["active", "archived"])
+def test_two_resets_at_once_under_one_id_are_one(url: str, status: str) -> None:
+    """Also of a session that the reset leaves as it is."""
+    meanwhile = Meanwhile()
+    with turnlog.open(url, clock=meanwhile.clock) as store:
+        session, other = store.session("s-1"), store.get("s-1")
+        session.set_status(status)
+        theirs: list[Session] = []
+        meanwhile.waiting.append(lambda: theirs.append(other.reset(command_id="k-1")))
+        assert session.reset(command_id="k-1").id == theirs[0].id
+        assert store.verify().ok
+
+
+def test_a_reset_is_not_an_archiving(session: Session) -> None:
+    """Under one id the one is not taken for the other."""
+    session.archive(reason="reset", command_id="k-1")
+    with pytest.raises(IdempotencyConflict):
+        session.reset(command_id="k-1")

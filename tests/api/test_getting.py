@@ -1,20 +1,26 @@
 """Getting, creating and finding sessions."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+import turnlog
 from tests.conftest import Clock
 from turnlog import (
+    ConcurrencyConflict,
     ConversationStore,
+    InvalidInput,
     NotOwner,
+    RecordedEvent,
     Session,
     SessionClosed,
     SessionGone,
     SessionNotFound,
     SessionSummary,
+    StoreUnavailable,
 )
 
 
@@ -105,7 +111,12 @@ def test_unknown_is_not_found_and_never_silently_nothing(store: ConversationStor
 def test_deleted_is_gone_and_never_comes_back(store: ConversationStore) -> None:
     """A deleted session is told from one that never was, also when asked to create it."""
     store.session("s-1").delete()
-    for use in (lambda: store.get("s-1"), lambda: store.session("s-1"), lambda: store.session("s-1", user_id="alice")):
+    uses: list[Callable[[], object]] = [
+        lambda: store.get("s-1"),
+        lambda: store.session("s-1"),
+        lambda: store.session("s-1", user_id="alice"),
+    ]
+    for use in uses:
         with pytest.raises(SessionGone, match="s-1"):
             use()
     assert not store.exists("s-1")
@@ -232,13 +243,11 @@ def test_summaries_say_what_the_session_is(store: ConversationStore, clock: Cloc
 
 def test_ping_and_close(store: ConversationStore) -> None:
     """A store that is closed says so in every call, and closing twice does nothing."""
-    from turnlog import StoreUnavailable
-
     session = store.session("s-1")
     store.ping()
     store.close()
     store.close()
-    for use in (
+    uses: list[Callable[[], object]] = [
         store.ping,
         store.sessions,
         lambda: store.get("s-1"),
@@ -247,15 +256,14 @@ def test_ping_and_close(store: ConversationStore) -> None:
         session.history,
         lambda: list(store.events()),
         store.scrub,
-    ):
+    ]
+    for use in uses:
         with pytest.raises(StoreUnavailable, match="closed"):
             use()
 
 
 def test_only_memory_can_be_cleared(store: ConversationStore, url: str) -> None:
     """A log on a file is never emptied; one in memory is, and starts again."""
-    from turnlog import InvalidInput
-
     store.session("s-1", user_id="alice").add_message("user", "hi", message_id="m-1")
     store.sessions()
     if url == "memory://":
@@ -276,3 +284,56 @@ def test_closed_sessions_refuse_with_a_word_on_what_to_do(store: ConversationSto
     session.expire()
     with pytest.raises(SessionClosed, match=r"'s-1' is expired.*reopen"):
         session.add_message("user", "hi")
+
+
+class Counts:
+    """Another program's read model."""
+
+    name = "counts"
+    revision = 1
+
+    def create(self, connection: Any) -> None:
+        """Create its table."""
+        connection.execute("CREATE TABLE counts (n INTEGER)")
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Count."""
+        connection.execute("INSERT INTO counts VALUES (?)", (len(events),))
+
+
+def test_a_view_of_another_program_is_left_to_it(sqlite_url: str) -> None:
+    """A store that does not know a view goes on without it, catches up what it knows, and tells how it stands."""
+    with turnlog.open(sqlite_url) as theirs, turnlog.open(sqlite_url) as store:
+        theirs.add_projection(Counts())
+        store.session("s-1", user_id="alice").add_message("user", "hi")
+        store.catch_up()
+        assert {view.name: view.lag for view in store.stats().views} == {
+            "session_index": 0,
+            "message_index": 0,
+            "counts": 2,
+        }
+        store.rebuild()
+        assert store.verify().ok
+        theirs.catch_up()
+        assert {view.lag for view in store.stats().views} == {0}
+
+
+def test_the_first_messages_keep_when_they_occurred(store: ConversationStore, clock: Clock) -> None:
+    """A history that a session begins with may be older than the session."""
+    then = clock.now.replace(year=2020)
+    said = {"role": "user", "content": "hi", "occurred_at": then}
+    session = store.session("s-1", history=[said, {"role": "user", "content": "again"}])
+    assert [message.occurred_at for message in session.history()] == [then, clock.now]
+    assert session.history()[0].recorded_at == clock.now
+
+
+def test_handles_from_before_memory_was_cleared_begin_nothing(clock: Clock) -> None:
+    """What they say goes to no session, and the log stays sound."""
+    with turnlog.open("memory://", clock=clock) as store:
+        session = store.session("s-1")
+        session.add_message("user", "hi")
+        store.clear()
+        with pytest.raises(ConcurrencyConflict):
+            session.add_message("user", "again")
+        assert store.session("s-1").created
+        assert store.verify().ok

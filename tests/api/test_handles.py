@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
 import turnlog
-from turnlog import ConcurrencyConflict, ConversationStore, Session, SessionClosed, SessionGone
+from turnlog import ConcurrencyConflict, ConversationStore, Receipt, Session, SessionClosed, SessionGone
+from turnlog.writing import SessionWriter
 
 
 def test_interleaved_writes_never_lose(store: ConversationStore, session: Session) -> None:
@@ -77,7 +80,7 @@ def test_what_handles_return_are_copies(session: Session) -> None:
     message.content[0]["text"] = "ho"
     past = session.at(2)
     past.data["n"].append(3)
-    expected = {"n": [1], "deep": {"a": {"b": []}}}
+    expected: dict[str, object] = {"n": [1], "deep": {"a": {"b": []}}}
     assert (session.data, session.at(2).data, session.state.context) == (expected, expected, {"c": [1]})
     assert session.history()[0].content == [{"text": "hi"}]
     assert session.refresh().data == expected
@@ -119,7 +122,7 @@ def test_threads_share_a_handle(store: ConversationStore, session: Session) -> N
     assert store.verify().ok
 
 
-def test_stores_of_several_threads_write_at_once(url: str, reopen: Callable[[], ConversationStore]) -> None:
+def test_stores_of_several_threads_write_at_once(reopen: Callable[[], ConversationStore]) -> None:
     """Turns of racing writers are each whole; every receipt names its own events."""
     reopen().session("s-1")
 
@@ -161,14 +164,36 @@ def test_gone_comes_before_any_other_refusal(store: ConversationStore, session: 
     """A deleted session says so whatever else is wrong with the command: the version it expects, what it names."""
     other = store.get("s-1")
     session.delete()
+    uses: list[Callable[[Session], object]] = [
+        lambda s: s.collect(n=1, expected_version=1),
+        lambda s: s.collect(n=1, expected_version=7),
+        lambda s: s.edit_message("nowhere", "hi", expected_version=7),
+        lambda s: s.delete(expected_version=7),
+        lambda s: s.reset(expected_version=7),
+        lambda s: s.reset(command_id="k-1"),
+    ]
     for handle in (session, other):
-        for use in (
-            lambda handle=handle: handle.collect(n=1, expected_version=1),
-            lambda handle=handle: handle.collect(n=1, expected_version=7),
-            lambda handle=handle: handle.edit_message("nowhere", "hi", expected_version=7),
-            lambda handle=handle: handle.delete(expected_version=7),
-            lambda handle=handle: handle.reset(expected_version=7),
-            lambda handle=handle: handle.reset(command_id="k-1"),
-        ):
+        for use in uses:
             with pytest.raises(SessionGone):
-                use()
+                use(handle)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_what_one_thread_decided_does_not_stand_on_what_another_wrote(
+    session: Session, monkeypatch: pytest.MonkeyPatch, *, in_turn: bool
+) -> None:
+    """Between deciding and writing, another thread closes the session by the same handle: the message is refused."""
+    write = SessionWriter.write
+    closing: list[bool] = [True]
+
+    def meanwhile_closed(self: SessionWriter, *args: Any, **kwargs: Any) -> Receipt:
+        if closing:
+            closing.clear()
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(session.complete).result(30)
+        return write(self, *args, **kwargs)
+
+    monkeypatch.setattr(SessionWriter, "write", meanwhile_closed)
+    with pytest.raises(SessionClosed), session.turn() if in_turn else nullcontext():
+        session.add_message("user", "hi")
+    assert [event.topic for event in session.events()] == ["SessionStarted.v1", "StatusChanged.v1"]

@@ -7,6 +7,7 @@ import pytest
 
 import turnlog
 from turnlog import ConversationStore, InvalidInput, NotOwner, SessionGone, SessionNotFound
+from turnlog.ids import new_id
 
 Use: TypeAlias = Callable[[ConversationStore], object]
 
@@ -84,11 +85,19 @@ def test_a_subscription_shows_only_ones_own(shared: ConversationStore, alice: Co
         assert (event.session_id, event.version) == ("of-alice", 3)
 
 
-@pytest.mark.parametrize("name", ["users", "stats", "heads", "verify"])
+ABOUT_ALL: Mapping[str, Use] = {
+    "users": lambda store: store.users(),
+    "stats": lambda store: store.stats(),
+    "heads": lambda store: list(store.heads()),
+    "verify": lambda store: store.verify(),
+}
+
+
+@pytest.mark.parametrize("name", ABOUT_ALL)
 def test_what_is_about_all_is_refused(alice: ConversationStore, name: str) -> None:
     """What counts or proves the whole store is not for one user, and says where to ask."""
     with pytest.raises(InvalidInput, match=name):
-        list(getattr(alice, name)())
+        ABOUT_ALL[name](alice)
 
 
 def test_a_session_created_through_it_is_the_users(shared: ConversationStore, alice: ConversationStore) -> None:
@@ -112,7 +121,7 @@ def test_an_ownerless_session_can_be_taken(alice: ConversationStore) -> None:
 def test_a_session_given_away_is_seen_no_more(shared: ConversationStore, alice: ConversationStore) -> None:
     """The owner it has now counts, in lists as in getting."""
     alice.get("of-alice").assign_owner("bob")
-    assert alice.sessions().items == alice.messages().items == []
+    assert (alice.sessions().items, alice.messages().items) == ([], [])
     assert alice.active_session() is None
     with pytest.raises(SessionNotFound):
         alice.get("of-alice")
@@ -123,9 +132,10 @@ def test_a_session_given_away_is_seen_no_more(shared: ConversationStore, alice: 
 
 def test_a_deleted_session_does_not_tell_whose_it_was(alice: ConversationStore) -> None:
     """It cannot be got or made again, by anybody."""
-    for use in (lambda: alice.get("gone"), lambda: alice.session("gone")):
+    uses: list[Use] = [lambda store: store.get("gone"), lambda store: store.session("gone")]
+    for use in uses:
         with pytest.raises((SessionGone, SessionNotFound)) as raised:
-            use()
+            use(alice)
         assert "bob" not in str(raised.value)
 
 
@@ -199,3 +209,26 @@ def test_a_slash_in_a_session_id_does_not_reach_another_tenant(tenants: list[Con
     assert not tenants[2].exists("c")
     assert not tenants[2].exists("/c")
     assert [summary.session_id for summary in tenants[0].sessions().items] == ["b/c"]
+
+
+def test_losing_a_race_looks_the_same_too(url: str) -> None:
+    """A session that becomes another's in the last moment is not found, as if it did not exist."""
+    waiting: list[Callable[[], object]] = []
+
+    def made() -> str:
+        if waiting:
+            waiting.pop()()
+        return new_id()
+
+    with turnlog.open(url, new_id=made) as store:
+        waiting.append(lambda: store.session("s-1", user_id="bob"))
+        with pytest.raises(SessionNotFound):
+            store.for_user("alice").session("s-1")
+        assert store.get("s-1").user_id == "bob"
+
+
+def test_leaving_what_a_user_sees_leaves_the_store_open(shared: ConversationStore) -> None:
+    """A with statement over one user's view closes nothing."""
+    with shared.for_user("alice") as alice:
+        assert alice.exists("of-alice")
+    assert shared.exists("of-alice")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -16,15 +16,16 @@ from turnlog import ConversationStore, InvalidInput, Session, events
 @pytest.fixture
 def told(session: Session, clock: Clock) -> Session:
     """A session of eight events, ten seconds apart."""
-    for use in (
+    uses: list[Callable[[], object]] = [
         lambda: session.add_message("user", "one", message_id="m-1"),
         lambda: session.collect(n=1, gone=True),
         lambda: session.enter_route("booking"),
         lambda: session.collect(n={"x": 1}),
         lambda: session.discard("gone"),
         lambda: session.edit_message("m-1", "one, edited"),
-        lambda: session.complete(),
-    ):
+        session.complete,
+    ]
+    for use in uses:
         clock.advance(10)
         use()
     return session
@@ -59,7 +60,7 @@ def test_history_and_routes_at_a_moment(told: Session, clock: Clock) -> None:
     assert [message.content for message in told.history(at=clock.now - timedelta(seconds=15))] == ["one"]
     assert told.routes(at=3) == []
     assert [visit.route for visit in told.routes(at=4)] == ["booking"]
-    assert told.history(at=0) == told.steps(at=0) == told.runs(at=0) == []
+    assert (told.history(at=0), told.steps(at=0), told.runs(at=0)) == ([], [], [])
 
 
 @pytest.mark.parametrize("back", [1, 3600])
@@ -106,7 +107,7 @@ def test_replay_shows_what_each_event_changed(told: Session) -> None:
     assert [step.event.version for step in steps] == list(range(1, 9))
     assert steps[0].before.version == 0
     assert all(step.after == told.at(step.event.version) for step in steps)
-    assert all(one.after == next_.before for one, next_ in zip(steps, steps[1:], strict=False))
+    assert all(one.after == next_.before for one, next_ in pairwise(steps))
     assert steps[-1].after == told.state
     assert isinstance(steps[1].event.event, events.MessageAdded)
 
@@ -148,7 +149,13 @@ def test_differences(told: Session) -> None:
 
 def test_a_version_that_does_not_exist_is_refused_with_what_there_is(told: Session) -> None:
     """The refusal says which versions there are."""
-    for use in (lambda: told.at(9), lambda: told.history(at=9), lambda: told.fork(at=9), lambda: told.diff(1, 9)):
+    uses: list[Callable[[], object]] = [
+        lambda: told.at(9),
+        lambda: told.history(at=9),
+        lambda: told.fork(at=9),
+        lambda: told.diff(1, 9),
+    ]
+    for use in uses:
         with pytest.raises(InvalidInput, match="from 0 to 8"):
             use()
     with pytest.raises(InvalidInput, match="either a version or a time"):
@@ -176,7 +183,7 @@ _many = st.lists(st.sampled_from(["message", "collect", "route", "step", "pause"
 def test_every_past_state_is_the_one_that_was_seen(said: list[str], ticks: list[int]) -> None:
     """What ``at`` says of a version and of a time is what the handle said then."""
     clock = Clock()
-    uses: dict[str, Callable[[Session, int], Any]] = {
+    uses: dict[str, Callable[[Session, int], object]] = {
         "message": lambda s, n: s.add_message("user", f"{n}"),
         "collect": lambda s, n: s.collect(n=n),
         "route": lambda s, n: s.enter_route(f"route-{n % 2}"),

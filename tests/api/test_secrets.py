@@ -51,10 +51,16 @@ def test_no_password_of_a_url_is_told(url: str, caplog: pytest.LogCaptureFixture
 def test_reprs_tell_no_content(store: ConversationStore, session: Session) -> None:
     """A store's and a session's repr say what they are, and nothing that was said."""
     session.add_message("user", "secret")
-    session.collect(secret="secret")
+    session.collect({"secret": "secret"})
     assert repr(store) == "<ConversationStore tenant='default'>"
     assert repr(store.for_user("alice")) == "<ConversationStore tenant='default' user_id='alice'>"
     assert repr(session) == "<Session 's-1' active version=3>"
+
+
+def use_closed(store: ConversationStore) -> None:
+    """Ask a store that was closed for a session."""
+    store.close()
+    store.get("s-1")
 
 
 RAISING: dict[str, tuple[type[TurnlogError], Callable[[ConversationStore, Session], object]]] = {
@@ -69,7 +75,7 @@ RAISING: dict[str, tuple[type[TurnlogError], Callable[[ConversationStore, Sessio
     ),
     "RuleViolation": (turnlog.RuleViolation, lambda _, s: [s.start_run("r", n=1), s.start_run("r", n=2)]),
     "ConcurrencyConflict": (turnlog.ConcurrencyConflict, lambda _, s: s.collect(n=1, expected_version=7)),
-    "StoreUnavailable": (StoreUnavailable, lambda store, _: [store.close(), store.get("s-1")]),
+    "StoreUnavailable": (StoreUnavailable, lambda store, _: use_closed(store)),
 }
 
 
@@ -114,12 +120,13 @@ def test_a_read_only_store_reads_and_refuses_to_write(sqlite_url: str) -> None:
             assert (reader.stats().sessions, reader.stats().messages) == (3, 3)
             assert reader.verify("s-1").ok
             assert len(list(reader.events())) == 6
-            for use in (
+            uses: list[Callable[[], object]] = [
                 lambda: session.add_message("user", "hi"),
                 lambda: reader.session("new"),
                 session.delete,
                 session.fork,
-            ):
+            ]
+            for use in uses:
                 with pytest.raises(StoreUnavailable, match="read-only"):
                     use()
             store.get("s-1").collect(n=1)

@@ -1,7 +1,7 @@
 """Snapshots: a session of 100,000 events costs what one of 100 does; one that lies, or is damaged, is not believed."""
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from turnlog.adapters.connect import Backend, connect
 from turnlog.decider import Decider
 from turnlog.domain.chain import row_seal
 from turnlog.domain.mapper import Codec, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.domain.recorder import Batch, KeyRow, Recorder, SnapshotRow
 from turnlog.domain.session import FOLD_REVISION, initial
 from turnlog.ids import new_id, utc_now
 from turnlog.writing import SessionWriter
@@ -24,7 +24,7 @@ from turnlog.writing import SessionWriter
 class Counting:
     """A recorder that counts the rows it gives; everything is asked of the one inside."""
 
-    def __init__(self, inside: Any) -> None:
+    def __init__(self, inside: Recorder) -> None:
         self._inside = inside
         self.rows = 0
 
@@ -33,26 +33,26 @@ class Counting:
 
     def select_stream(self, *args: Any, **kwargs: Any) -> list[StreamRow]:
         """Count what is read of a stream."""
-        rows: list[StreamRow] = self._inside.select_stream(*args, **kwargs)
+        rows = self._inside.select_stream(*args, **kwargs)
         self.rows += len(rows)
         return rows
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Count what is read of keys."""
-        found: list[KeyRow] = self._inside.select_keys(stream, keys)
+        found = self._inside.select_keys(stream, keys)
         self.rows += len(found)
         return found
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+    def append(self, batches: Sequence[Batch], again: Callable[[Any], Sequence[Batch]]) -> list[int]:
         """Append, and count what is read under the lock."""
-        positions: list[int] = self._inside.append(batches, lambda _: again(self))
-        return positions
+        return self._inside.append(batches, lambda _: again(self))
 
 
 def opened(backend: Backend, store: ConversationStore) -> tuple[Counting, Callable[[], Session]]:
     """Return a way to open the session "s-1" as the store does, and what counts the rows that costs."""
     counting = Counting(backend.recorder)
-    decider = Decider(counting, Codec(), "default", utc_now, new_id, 1 << 20)
+    recorder: Any = counting  # the rest of a recorder is found by __getattr__
+    decider = Decider(recorder, Codec(), "default", utc_now, new_id, 1 << 20)
     return counting, lambda: Session(SessionWriter(decider, decider.load("s-1"), lambda _: None), store)
 
 
@@ -97,7 +97,10 @@ def test_a_session_is_the_same_with_and_without_its_snapshot(sqlite_url: str, tm
     with turnlog.open(sqlite_url, durability="normal") as store:
         session = store.session("s-1", user_id="alice", data={"x": [1.0, 2**70, None]})
         for n in range(length):
-            session.collect({f"k{n % 5}": {"n": n}}) if n % 3 else session.enter_route(f"route-{n}")
+            if n % 3:
+                session.collect({f"k{n % 5}": {"n": n}})
+            else:
+                session.enter_route(f"route-{n}")
         state = session.state
         assert store.get("s-1").state == state
     with closing(sqlite3.connect(tmp_path / "sessions.db")) as db:
@@ -108,7 +111,7 @@ def test_a_session_is_the_same_with_and_without_its_snapshot(sqlite_url: str, tm
         assert repr(store.get("s-1").state) == repr(state)
 
 
-LIES = {
+LIES: Mapping[str, dict[str, Any]] = {
     "another revision": {"revision": FOLD_REVISION + 1},
     "an older revision": {"revision": FOLD_REVISION - 1},
     "another hash": {"hash": b"x" * 32},
@@ -161,8 +164,6 @@ def test_a_damaged_snapshot_is_ignored(sqlite_url: str, tmp_path: Path, column: 
 def test_the_seal_of_a_snapshot_is_over_all_of_it() -> None:
     """Snapshots of other sessions, versions or revisions do not have the same checksum."""
     row = SnapshotRow(1, 1, b"h", b"s")
-    seals = {row_seal("a", *row), row_seal("b", *row), row_seal("a", *row._replace(version=2))}
-    assert (
-        len(seals | {row_seal("a", *row._replace(revision=2)), row_seal("a", *row._replace(hash=b"hs", state=b""))})
-        == 5
-    )
+    others = [row._replace(version=2), row._replace(revision=2), row._replace(hash=b"hs", state=b"")]
+    seals = {row_seal("b", *row), *(row_seal("a", *one) for one in [row, *others])}
+    assert len(seals) == 5

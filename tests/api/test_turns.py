@@ -1,10 +1,19 @@
 """Turns: everything said inside is one append, or nothing is."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from turnlog import ConcurrencyConflict, ConversationStore, InvalidInput, Receipt, Session, SessionClosed
+from turnlog import (
+    ConcurrencyConflict,
+    ConversationStore,
+    InvalidInput,
+    Receipt,
+    Session,
+    SessionClosed,
+    SessionGone,
+)
 
 
 class Interrupted(Exception):
@@ -211,9 +220,8 @@ def test_a_turn_belongs_to_one_thread(session: Session) -> None:
 
 
 @pytest.mark.parametrize("use", [Session.delete, Session.fork, Session.reset])
-def test_what_is_an_append_of_its_own_is_refused_inside(session: Session, use: object) -> None:
+def test_what_is_an_append_of_its_own_is_refused_inside(session: Session, use: Callable[[Session], object]) -> None:
     """Deleting, forking and resetting do not join a turn, and say so."""
-    assert callable(use)
     with session.turn(), pytest.raises(InvalidInput, match="turn"):
         use(session)
     assert session.version == 1
@@ -264,3 +272,39 @@ def test_a_pop_inside_takes_what_it_returned(store: ConversationStore, session: 
     assert popped is not None
     assert popped.message_id == "m-1"
     assert contents(session) == ["two"]
+
+
+def test_an_open_turn_is_not_entered_again(session: Session) -> None:
+    """Nothing is said twice by it."""
+    turn = session.turn()
+    with turn:
+        session.collect(a=1)
+        with pytest.raises(InvalidInput, match="open already"):
+            turn.__enter__()
+        session.collect(b=1)
+    assert (session.data, session.version) == ({"a": 1, "b": 1}, 3)
+
+
+def test_refusals_inside_come_in_the_order_they_come_in_outside(store: ConversationStore, session: Session) -> None:
+    """What was said before under its id is not refused; then the version is looked at; then the rules."""
+    session.add_message("user", "one", message_id="m-1")
+    stale = store.get("s-1")
+    session.complete()
+    for handle in (session, stale):
+        with handle.turn(expected_version=1):
+            assert handle.add_message("user", "one", message_id="m-1").version == 2
+            with pytest.raises(ConcurrencyConflict):
+                handle.add_message("user", "two", message_id="m-2")
+    with session.turn(expected_version=3), pytest.raises(SessionClosed):
+        session.add_message("user", "two", message_id="m-2")
+    assert session.version == 3
+
+
+def test_a_turn_that_says_nothing_on_a_deleted_session_is_refused(store: ConversationStore, session: Session) -> None:
+    """An empty turn is a call like any other: for a deleted session SessionGone."""
+    other = store.get("s-1")
+    session.delete()
+    with pytest.raises(SessionGone), other.turn():
+        pass
+    with pytest.raises(SessionGone):
+        other.add_messages([])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 import turnlog
 from tests import strategies
@@ -19,12 +20,12 @@ EXACT: list[Any] = [
 ]
 
 
-def told_apart(value: Any) -> Any:
+def told_apart(value: JsonValue) -> Any:
     """Return a form in which 1, 1.0, True and -0.0 are not equal."""
     if isinstance(value, dict):
-        return {key: told_apart(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+        return {key: told_apart(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [told_apart(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [told_apart(item) for item in value]
     sign = math.copysign(1, value) if isinstance(value, float) else 0
     return type(value).__name__, value, sign
 
@@ -110,7 +111,8 @@ def test_any_text_comes_back_exactly(texts: list[str]) -> None:
 
 def test_1_and_1_0_and_true_are_three_values(store: ConversationStore, session: Session) -> None:
     """Each replaces the other; keys in another order are the same value."""
-    for value in (1, 1.0, True, "1", [1], [1.0], {"a": 1, "b": 2}):
+    values: list[JsonValue] = [1, 1.0, True, "1", [1], [1.0], {"a": 1, "b": 2}]
+    for value in values:
         assert session.collect(x=value).event_ids
         assert told_apart(store.get("s-1").data["x"]) == told_apart(value)
     assert session.collect(x={"b": 2, "a": 1}).event_ids == ()

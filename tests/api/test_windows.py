@@ -1,36 +1,44 @@
-"""Windows of a history: the newest n, those before a message, those that fit; never parting a tool's result from its call."""
+"""Windows of a history: the newest n, those before a message, those that fit.
 
-from collections.abc import Callable, Mapping
-from typing import Any
+No window parts a tool's result from its call.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import pytest
 
-from turnlog import ConversationStore, Message, Session, SessionGone
+import turnlog
+from turnlog import ConversationStore, InvalidInput, Message, Session, SessionGone
+
+Said: TypeAlias = dict[str, Any]
 
 
-def user(content: str) -> dict[str, Any]:
+def user(content: str) -> Said:
     """Return a user's message."""
     return {"role": "user", "content": content, "message_id": content}
 
 
-def call(content: str, *call_ids: str) -> dict[str, Any]:
+def call(content: str, *call_ids: str) -> Said:
     """Return an assistant's message that calls tools."""
-    calls = [{"id": call_id, "name": "find", "arguments": {}} for call_id in call_ids]
+    calls: list[Said] = [{"id": call_id, "name": "find", "arguments": {}} for call_id in call_ids]
     return {"role": "assistant", "content": content, "message_id": content, "tool_calls": calls}
 
 
-def result(content: str, call_id: str) -> dict[str, Any]:
+def result(content: str, call_id: str) -> Said:
     """Return a tool's message."""
     return {"role": "tool", "content": content, "message_id": content, "tool_call_id": call_id}
 
 
-PAIRED = [user("a"), call("call x", "x"), result("x", "x"), user("b"), call("call y z", "y", "z"), result("y", "y")]
-PAIRED += [user("c"), result("z", "z"), user("d")]
+PAIRED = [
+    *(user("a"), call("call x", "x"), result("x", "x"), user("b")),
+    *(call("call y z", "y", "z"), result("y", "y"), user("c"), result("z", "z"), user("d")),
+]
 ORPHAN = [user("a"), call("call x", "x"), result("x", "x"), user("b"), result("?", "nowhere"), user("c")]
 AGAIN = [call("1", "x"), result("r1", "x"), user("a"), call("2", "x"), result("r2", "x"), user("b")]
 LINKED = [call("call x", "x"), call("call y", "y"), result("x", "x"), user("a"), result("y", "y"), user("b")]
 
-LAST: Mapping[str, tuple[list[dict[str, Any]], int, list[str]]] = {
+LAST: Mapping[str, tuple[list[Said], int, list[str]]] = {
     "none": (PAIRED, 0, []),
     "no tool": (PAIRED, 1, ["d"]),
     "between a call and its result": (PAIRED, 2, ["call y z", "y", "c", "z", "d"]),
@@ -44,7 +52,7 @@ LAST: Mapping[str, tuple[list[dict[str, Any]], int, list[str]]] = {
     "an earlier call of that id": (AGAIN, 5, ["1", "r1", "a", "2", "r2", "b"]),
     "a pair that begins in another pair": (LINKED, 2, ["call x", "call y", "x", "a", "y", "b"]),
 }
-FITTING: Mapping[str, tuple[list[dict[str, Any]], int, list[str]]] = {
+FITTING: Mapping[str, tuple[list[Said], int, list[str]]] = {
     "nothing fits": (PAIRED, 0, []),
     "no tool": (PAIRED, 1, ["d"]),
     "a result without its call begins later": (PAIRED, 2, ["d"]),
@@ -113,8 +121,6 @@ def test_before_names_a_visible_message(session: Session) -> None:
     """A removed message is no place to begin from, except where removed ones are asked for too."""
     session.add_messages([user("a"), user("b"), user("c")])
     session.remove_message("b")
-    from turnlog import InvalidInput
-
     with pytest.raises(InvalidInput, match="before"):
         session.history(before="b")
     assert contents(session.history(before="c")) == ["a"]
@@ -155,7 +161,7 @@ def test_a_session_deleted_while_it_is_read_is_gone(store: ConversationStore, se
 
 @pytest.mark.parametrize("read", [Session.events, Session.replay])
 def test_a_replay_of_a_session_deleted_meanwhile_is_gone(
-    store: ConversationStore, session: Session, read: Callable[[Session], Any]
+    store: ConversationStore, session: Session, read: Callable[[Session], Iterator[object]]
 ) -> None:
     """Replaying and reading events stop where the session was deleted in between."""
     session.add_messages([user(f"{n}") for n in range(2_500)])
@@ -164,3 +170,45 @@ def test_a_replay_of_a_session_deleted_meanwhile_is_gone(
     store.get("s-1").delete()
     with pytest.raises(SessionGone):
         list(reading)
+
+
+def test_setting_what_is_there_changes_nothing(session: Session) -> None:
+    """The same messages, to the last field, are no event; another wording is."""
+    session.enter_route("booking")
+    session.add_message("user", "hi", metadata={"n": 1})
+    session.add_message("assistant", "hello")
+    version = session.version
+    with session.turn():
+        session.set_history(session.history())
+    assert session.set_history(session.history()).event_ids == ()
+    assert session.version == version
+    first, second = session.history()
+    assert session.set_history(
+        [first, {"message_id": second.message_id, "role": "assistant", "content": "hey"}]
+    ).event_ids
+    assert contents(session.history()) == ["hi", "hey"]
+    assert contents(session.history(include_removed=True)) == ["hi", "hey"]
+
+
+def test_pages_of_messages_are_stable_where_the_view_is_overlaid(sqlite_url: str) -> None:
+    """A cursor names a place in the log, whether or not what was beside it is still visible."""
+    with turnlog.open(sqlite_url) as store, turnlog.open(sqlite_url, read_only=True) as reader:
+        session = store.session("s-1", user_id="alice")
+        session.set_history([{"role": "user", "content": str(i), "message_id": f"m-{i}"} for i in range(4)])
+        page = reader.messages(user_id="alice", limit=1)
+        assert contents(page.items) == ["3"]
+        session.remove_message("m-0")
+        page = reader.messages(user_id="alice", cursor=page.next_cursor)
+        assert contents(page.items) == ["2", "1"]
+
+
+@pytest.mark.parametrize("counted", [None, -1, 1.5, True])
+def test_a_count_of_tokens_is_a_number(session: Session, counted: Any) -> None:
+    """What the caller's function gives is checked too."""
+    session.add_message("user", "hi")
+
+    def count(_: Message) -> Any:
+        return counted
+
+    with pytest.raises(InvalidInput, match="count"):
+        session.history(max_tokens=5, count=count)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -110,6 +111,19 @@ class AppendContract:
         assert recorder.position() == before[-1][0]
         assert len(grow(recorder, S, 1)) == 3
 
+    def test_what_again_returns_may_not_fit_either(self, recorder: Recorder) -> None:
+        """A version or key that is taken after all is a conflict, as any lost race; nothing is written."""
+        used = key("k", 2)
+        write(recorder, batch(S, 2, keys=[used]))
+        before = recorder.select_stream(S)
+        for misfit in (batch(S, 1), batch(S, 1, before=before, keys=[used])):
+            both = (batch(T, 1), misfit)
+            with pytest.raises(ConcurrencyConflict):
+                recorder.append(both, partial(_the_same, both))
+        assert recorder.select_stream(S) == before
+        assert recorder.select_stream(T) == []
+        assert len(grow(recorder, S, 1)) == 3
+
     def test_several_batches_are_one(self, recorder: Recorder) -> None:
         """Where the last of several batches does not fit, nothing of any of them is written before ``again``."""
         grow(recorder, T, 1)
@@ -157,6 +171,10 @@ class AppendContract:
         for use in uses:
             with pytest.raises(StoreUnavailable):
                 use()
+
+
+def _the_same(batches: Sequence[Batch], _: Reader) -> Sequence[Batch]:
+    return batches
 
 
 class LockedContract:

@@ -49,22 +49,6 @@ def test_starting_stores_all_it_was_given() -> None:
     )
 
 
-def test_initial_messages_follow_the_start() -> None:
-    """Each is an event of its own, in their order, before any route."""
-    command = c.StartSession(messages=(c.AddMessage("m1", "user", "hi"), c.AddMessage("m2", "assistant", None, "bot")))
-    after = (
-        given()
-        .when(command)
-        .then(
-            e.SessionStarted(),
-            e.MessageAdded(message_id="m1", role="user", content="hi"),
-            e.MessageAdded(message_id="m2", role="assistant", content=None, name="bot"),
-        )
-    )
-    assert (after.version, after.message_count, after.last_message_at) == (3, 2, at(3))
-    started().when(command).nothing()
-
-
 def test_a_fork_knows_where_it_was_taken_from() -> None:
     """The point of the fork is a field of the first event, and of the state."""
     point = e.ForkPoint(session_id="s-0", version=7)

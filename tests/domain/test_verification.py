@@ -265,15 +265,39 @@ def unread(topic: str, state: bytes) -> object:
     raise AssertionError((topic, state))
 
 
-@pytest.mark.parametrize("version", [1, 3, 4])
-def test_a_version_can_be_watched_for(version: int) -> None:
-    """The hash of the event at a given version is remembered, to be compared with a head kept elsewhere."""
-    checked = StreamCheck(STREAM, "s-1", watch=version)
-    checked.feed(ROWS[: version - 1], CODEC.event)
-    assert checked.watched is None
-    checked.feed(ROWS[version - 1 :], CODEC.event)
+@pytest.mark.parametrize("versions", [{1}, {3}, {2, 4}, {4, 9}])
+def test_versions_can_be_watched_for(versions: set[int]) -> None:
+    """The hashes of the events at given versions are remembered, to be compared with heads kept elsewhere."""
+    checked = StreamCheck(STREAM, "s-1", watch=versions)
+    checked.feed(ROWS[: min(versions) - 1], CODEC.event)
+    assert checked.watched == {}
+    checked.feed(ROWS[min(versions) - 1 :], CODEC.event)
     assert checked.finish() is None
-    assert checked.watched == header_of(state_of(ROWS, version)).hash
+    assert checked.watched == {version: header_of(state_of(ROWS, version)).hash for version in versions - {9}}
+
+
+def test_the_first_events_can_be_collected() -> None:
+    """Those up to a version, as they were just read, each with its time; erased ones are none."""
+    checked = StreamCheck(STREAM, "s-1", collect=3)
+    checked.feed(ROWS[:2], CODEC.event)
+    assert checked.facts == [(EVENTS[0], at(1)), (EVENTS[1], at(2))]
+    checked.feed(ROWS[2:], CODEC.event)
+    assert checked.facts == [(EVENTS[2], at(3))]
+    checked = StreamCheck(STREAM, "s-1", collect=3)
+    checked.feed(GONE, CODEC.event)
+    assert checked.facts == []
+    assert checked.deleted
+
+
+def test_more_can_be_required_of_a_stream() -> None:
+    """What another check finds counts, unless something was found before."""
+    checked = StreamCheck(STREAM, "s-1")
+    checked.require(lambda: None)
+    assert checked.failure is None
+    checked.require(lambda: (3, "first"))
+    checked.require(lambda: (1, "second"))
+    assert checked.failure is not None
+    assert (checked.failure.session_id, checked.failure.version, checked.failure.reason) == ("s-1", 3, "first")
 
 
 def test_an_empty_stream_has_nothing_wrong() -> None:

@@ -1,7 +1,7 @@
 """An erased session is gone: for every call, in every handle, in every view, for ever. Forks go their own ways."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import turnlog
 from tests.erasure.planting import ForgettingNotes, Notes, Words, converse, refusals, remains
 from turnlog import ConversationStore, Session, SessionGone
 from turnlog.domain.events import Erased, SessionDeleted
+from turnlog.domain.values import RecordedEvent
 
 Reopen = Callable[[], ConversationStore]
+MAY_HOLD = "view notes, which may hold it until it is rebuilt"
 
 
 def require_gone(calls: list[Any]) -> None:
@@ -134,8 +136,42 @@ def test_a_projection_of_the_application_forgets_within_the_erasure(tmp_path: Pa
         assert remains(tmp_path, words) == []
 
 
-def test_a_projection_that_cannot_forget_is_named_until_it_has_caught_up(tmp_path: Path) -> None:
-    """Another program's view still holds the words: the receipt and the scrub say so, until that program goes on."""
+class RawNotes(Notes):
+    """Notes that stay as they were noted."""
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Note down."""
+        super().apply([event for event in events if not isinstance(event.event, SessionDeleted)], connection)
+
+
+class FailingNotes(RawNotes):
+    """Notes with a mistake where they should be forgotten."""
+
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
+        """Fail."""
+        raise ValueError(f"cannot forget {session_id} of {tenant} in {connection}")
+
+
+@pytest.mark.parametrize("notes", [RawNotes(), FailingNotes()], ids=["cannot", "fails to"])
+@pytest.mark.parametrize("backend", ["memory://", "sqlite:///{}/sessions.db"])
+def test_a_projection_that_does_not_forget_is_named_until_the_scrub(tmp_path: Path, backend: str, notes: Notes) -> None:
+    """The erasure is not called complete; the scrub builds the view anew, from a log in which nothing of it is left."""
+    words = Words("alice")
+    with turnlog.open(backend.format(tmp_path)) as store:
+        store.add_projection(notes)
+        session = converse(store, "s", words)
+        store.session("t", user_id="bob").add_message("user", "stays")
+        store.catch_up()
+        erasure = session.delete().erasure
+        assert erasure is not None
+        assert [pending for pending in erasure.pending if "view" in pending] == [MAY_HOLD]
+        assert store.scrub().complete
+        assert remains(tmp_path, words) == []
+        assert len(store.messages(user_id="bob").items) == 1
+
+
+def test_a_projection_that_cannot_forget_is_named_until_it_is_rebuilt(tmp_path: Path) -> None:
+    """Another program's view may hold the words: receipt and scrub say so, until that program has built it anew."""
     words, url = Words("alice"), f"sqlite:///{tmp_path}/sessions.db"
     named = "view notes, which has not read that far"
     with turnlog.open(url) as theirs, turnlog.open(url) as store:
@@ -148,6 +184,8 @@ def test_a_projection_that_cannot_forget_is_named_until_it_has_caught_up(tmp_pat
         assert store.scrub().pending == (named,)
         assert remains(tmp_path, words) != []
         theirs.catch_up()
+        assert store.scrub().pending == (MAY_HOLD,)
+        assert theirs.scrub().complete
         assert store.scrub().complete
         assert remains(tmp_path, words) == []
 
@@ -169,7 +207,7 @@ def test_a_view_that_is_behind_for_another_reason_is_not_named(tmp_path: Path) -
     """Having read the erasure is enough; what was said since is nobody's secret."""
     url = f"sqlite:///{tmp_path}/sessions.db"
     with turnlog.open(url) as theirs, turnlog.open(url) as store:
-        theirs.add_projection(Notes())
+        theirs.add_projection(ForgettingNotes())
         store.session("s").delete()
         theirs.catch_up()
         store.session("t").add_message("user", "hello")

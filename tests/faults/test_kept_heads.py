@@ -1,5 +1,6 @@
 """Heads kept elsewhere find what no chain alone can show: a tail cut off, a session gone, an old backup, a new log."""
 
+import gzip
 import re
 import shutil
 import sqlite3
@@ -9,6 +10,7 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import turnlog
@@ -112,11 +114,52 @@ def test_a_head_of_a_version_in_the_middle_finds_what_was_rewritten_before_it_on
         assert bool(_found(path, [head])) == (head.version >= 4)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_head_of_a_file_that_was_appended_to_counts(path: Path, tmp_path: Path, packed: bool) -> None:
+    """Heads kept every day in one file, zipped or not: the older ones find what was rewritten before a newer was."""
+    with _opened(path) as store:
+        events = list(store.get("a").events())
+        heads = [turnlog.Head(session_id="a", version=e.version, hash=e.hash) for e in events]
+    file = tmp_path / "heads.jsonl"
+    assert _found(path, _written(file, heads, packed)) == []
+    assert _found(path, _written(file, [*heads[::-1], *heads], packed)) == []
+    _rewrite(path, "default/a", 4)
+    with _opened(path) as store:
+        newer = [turnlog.Head(session_id="a", version=e.version, hash=e.hash) for e in store.get("a").events()]
+    reason = "the hash is not the one that was kept: the events up to here were rewritten"
+    assert _found(path, _written(file, newer, packed)) == []
+    assert _found(path, _written(file, [*heads, *newer], packed)) == [("a", 4, reason)]
+    assert _found(path, _written(file, [heads[-1], *newer], packed)) == [("a", 6, reason)]
+
+
+def test_a_session_of_which_several_heads_were_kept_is_missed_once(path: Path) -> None:
+    """With the newest of its heads."""
+    with _opened(path) as store:
+        heads = [turnlog.Head(session_id="b", version=e.version, hash=e.hash) for e in store.get("b").events()]
+    _execute(path, "DELETE FROM turnlog_events WHERE originator_id = 'default/b'")
+    assert _found(path, heads) == [("b", 1, "the session is missing, but a head was kept at version 3")]
+
+
+def test_a_cut_file_of_heads_is_refused(path: Path, tmp_path: Path, heads: list[turnlog.Head]) -> None:
+    """It is said that it cannot be unpacked."""
+    file = tmp_path / "heads.jsonl"
+    _written(file, heads, packed=True)
+    file.write_bytes(file.read_bytes()[:-12])
+    with _opened(path) as store, pytest.raises(turnlog.InvalidInput, match="heads: cannot unpack"):
+        store.verify(heads=file)
+
+
+def _written(file: Path, heads: Sequence[turnlog.Head], packed: bool) -> Path:
+    data = b"".join(msgspec.json.encode(head) + b"\n" for head in heads)
+    file.write_bytes(gzip.compress(data) if packed else data)
+    return file
+
+
 def _opened(path: Path) -> Store:
     return turnlog.open(f"sqlite:///{path}")
 
 
-def _found(path: Path, heads: Sequence[turnlog.Head] | None) -> list[tuple[str | None, int | None, str]]:
+def _found(path: Path, heads: Path | Sequence[turnlog.Head] | None) -> list[tuple[str | None, int | None, str]]:
     """Return what verify finds, once the views and caches were made to fit the log as a forger would."""
     _execute(
         path,

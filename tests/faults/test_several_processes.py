@@ -344,10 +344,9 @@ def hold_the_lock(report: object, path: str) -> None:
     """Take the writers' lock and keep it."""
     from turnlog.adapters.database import Database
 
-    database = Database(path)
-    database.acquire()
-    getattr(report, "send")("held")  # noqa: B009 - a Connection
-    threading.Event().wait()
+    with Database(path).alone():
+        getattr(report, "send")("held")  # noqa: B009 - a Connection
+        threading.Event().wait()
 
 
 def test_a_query_waits_for_no_writer(url: str, store: turnlog.ConversationStore, tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""The state machine's questions: the past, windows of history, lists over all sessions; and what holds after each step."""
+"""The state machine's questions: the past, windows of history, lists over all sessions.
+
+And what holds after each step.
+"""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.machine.commands import Said
+from tests.machine.plainly import is_dict, is_sequence
 from tests.machine.talk import Refused, Talk
 from turnlog import NotOwner, SessionGone
 
@@ -55,17 +56,20 @@ class Book:
         first = self.order
         self.order += version
         for n in range(1, version + 1):
-            now = _recorded_at(deepcopy(origin.past[n]), clock)
+            now = deepcopy(origin.past[n])
+            _record_at(now, clock)
             now["state"].update(id=new_id, forked_from={"session_id": source, "version": version})
             for message in now["messages"]:
                 message["place"][0] = first + message["version"]
-            now.update(first=first + 1, newest=first + n)
+            now["first"], now["newest"] = first + 1, first + n
             fork.past.append(now)
             fork.times.append(clock)
         fork.now = deepcopy(fork.past[-1])
         fork.keys = {key: used for key, used in origin.keys.items() if key[0] == "message" and used[1] <= version}
         if fork.state["status"] != "active":
             fork.say(_status("active"), clock)
+        if origin.state["user_id"] is not None:
+            fork.say(_assigned(origin.state["user_id"]), clock)
         self.talks[new_id] = fork
 
     def reset(self, session_id: str, new_id: str, clock: datetime, *, preserve_history: bool) -> None:
@@ -77,6 +81,11 @@ class Book:
         kept = [{name: message[name] for name in said} for message in messages]
         start = {"user_id": old.state["user_id"], "agent": old.state["agent"], "continued_from": session_id}
         self.session(new_id, clock, start, kept)
+        self.talks[new_id].keys = {
+            key: (old.keys[key][0], version)
+            for version, message in enumerate(messages, 2)
+            if (key := ("message", message["message_id"])) in old.keys
+        }
 
     def erase_user(self, user_id: str, clock: datetime) -> tuple[int, int, int]:
         """Delete all of a user's; return how many sessions, events and forks."""
@@ -140,15 +149,14 @@ def _status(status: str) -> Said:
     return Said("set_status", (status,), {})
 
 
-def _recorded_at(value: Any, time: datetime) -> Any:
+def _record_at(value: object, time: datetime) -> None:
     """Put ``time`` in the place of every time that says when something was recorded."""
-    if isinstance(value, list):
-        for item in value:  # pyright: ignore[reportUnknownVariableType]
-            _recorded_at(item, time)
-    elif isinstance(value, dict):
-        for name, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+    if is_sequence(value):
+        for item in value:
+            _record_at(item, time)
+    elif is_dict(value):
+        for name, item in value.items():
             if isinstance(item, datetime) and name in _TIMES + _MORE_TIMES:
                 value[name] = time
             else:
-                _recorded_at(item, time)
-    return value
+                _record_at(item, time)

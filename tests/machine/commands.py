@@ -1,11 +1,15 @@
-"""What the state machine says to a session: a method's name and its arguments, drawn from few names, so that they meet."""
+"""What the state machine says to a session: a method's name and its arguments.
 
-from collections.abc import Mapping
+They are drawn from few names, so that they meet.
+"""
+
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from turnlog import Message, Receipt, Session
 from turnlog.domain.values import ROLES, RUN_STATUSES, STATUSES
 
 
@@ -16,9 +20,10 @@ class Said(NamedTuple):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
-    def to(self, session: Any) -> Any:
+    def to(self, session: Session) -> Receipt | Message | None:
         """Say it."""
-        return getattr(session, self.name)(*self.args, **self.kwargs)
+        method: Callable[..., Receipt | Message | None] = getattr(session, self.name)
+        return method(*self.args, **self.kwargs)
 
 
 IDS = ("s1", "s2", "s3", "s4")
@@ -73,7 +78,7 @@ _COMMANDS: tuple[st.SearchStrategy[Said], ...] = (
     _call("remove_message", message_ids),
     _call("pop_message"),
     _call("clear_history"),
-    _call("set_history", messages_with(st.sampled_from(["h1", "h2", "h3"]), 3)),
+    _call("set_history", messages_with(st.sampled_from(["h1", "h2", "m1", "m2"]), 3)),
     _call("compact_history", _texts, st.integers(0, 4)),
     _call("collect", objects),
     _call("collect", objects),

@@ -1,8 +1,9 @@
 """Values as plain dicts and lists, and what a model says about them: windows of a history, differences, repetitions."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -23,17 +24,25 @@ _STATUSES = {
 _NOT_COMPARED = ("id", "tenant", "version", "updated_at", "route_history")
 
 
+def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
+    """Return whether it is a dict."""
+    return isinstance(value, dict)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether it is a list or a tuple."""
+    return isinstance(value, (list, tuple))
+
+
 def plain(value: Any) -> Plain:
     """Return a value of turnlog's as dicts and lists."""
-    match value:
-        case msgspec.Struct():
-            return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
-        case dict():
-            return {key: plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
-        case list() | tuple():
-            return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return value
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if is_dict(value):
+        return {key: plain(item) for key, item in value.items()}
+    if is_sequence(value):
+        return [plain(item) for item in value]
+    return value
 
 
 def exact(value: Plain) -> str:
@@ -85,10 +94,11 @@ def _call_before(messages: Sequence[Mapping[str, Any]], i: int) -> int | None:
 
 
 def differences(before: Mapping[str, Plain], after: Mapping[str, Plain], path: str = "") -> dict[str, str]:
-    """Return what kind of difference there is at each dotted path."""
+    """Return what kind of difference there is at each dotted path; a key that is no plain name is in it as JSON."""
     found: dict[str, str] = {}
     for name in {*before, *after} - (set() if path else set(_NOT_COMPARED)):
-        here = f"{path}.{name}" if path else name
+        step = name if re.fullmatch(r"[\w-]+", name) else json.dumps(name, ensure_ascii=False)
+        here = f"{path}.{step}" if path else name
         if name not in before:
             found[here] = "added"
         elif name not in after:

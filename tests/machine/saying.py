@@ -8,7 +8,7 @@ from hypothesis.stateful import precondition, rule
 
 from tests.machine import commands
 from tests.machine.commands import Said
-from tests.machine.talk import CLOSED, Refused
+from tests.machine.talk import CLOSED, Refused, Talk
 from tests.machine.told import Told, handles, made_by, places
 from turnlog import IdempotencyConflict, InvalidInput, Receipt, Session, SessionGone
 
@@ -60,7 +60,7 @@ class Saying(Told):
         for place, number, one in said:
             self._say(*self.picked(place, number), one)
 
-    @precondition(lambda self: self.keyed)
+    @precondition(lambda self: self.keyed and self.book.living())
     @rule(place=places, number=handles, said=commands.bare)
     def say_again(self, place: int, number: int, said: Said) -> None:
         """Repeat what was said under an id, as it was or (the id of) it as something else."""
@@ -100,7 +100,7 @@ class Saying(Told):
         self.fits(turn.receipt, before, session)
         self.touched.add(session.id)
 
-    def _say(self, session: Session, talk: Any, said: Said) -> None:
+    def _say(self, session: Session, talk: Talk, said: Said) -> None:
         said = commands.expecting(said, talk.version)
         before, last = talk.version, talk.messages[-1:]
         known = any(talk.keys.get(key) for key in _keys(said))
@@ -112,11 +112,13 @@ class Saying(Told):
             self._receives(session, said, before, result, known=known)
             self.agrees(session)
         elif talk.version > before:
+            assert result is not None
             assert [result.message_id] == [message["message_id"] for message in last]
 
     def _receives(self, session: Session, said: Said, before: int, receipt: Receipt, *, known: bool) -> None:
         """Require the right receipt: the first one, where it was said before."""
-        if any([self.repeats(session.id, kind, key, receipt) for kind, key in _keys(said)]):
+        repeated = [self.repeats(session.id, kind, key, receipt) for kind, key in _keys(said)]
+        if any(repeated):
             return
         if known:
             assert {*receipt.event_ids} <= {event.event_id for event in session.events()}

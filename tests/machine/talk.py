@@ -6,7 +6,7 @@ Nothing of turnlog's own rules is used here; only its error classes and its word
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from tests.machine.commands import Said
 from tests.machine.plainly import OPTIONS, bare, same, uniform, window
@@ -42,7 +42,24 @@ class Refused(Exception):
         self.kind = kind
 
 
-def nothing(session_id: str) -> dict[str, Any]:
+class Now(TypedDict):
+    """What a session is at one version: its state, and what is not part of that.
+
+    ``ever`` are the ids of all messages, ``calls`` the names of the tools called; ``first`` and ``newest`` are the
+    places in the whole log of its first and last event.
+    """
+
+    state: dict[str, Any]
+    messages: list[dict[str, Any]]
+    ever: list[str]
+    steps: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+    calls: dict[str | None, str]
+    first: int
+    newest: int
+
+
+def nothing(session_id: str) -> Now:
     """Return a session of which nothing is recorded."""
     unset = ("user_id", "agent", "continued_from", "forked_from", "current_route", "current_step", "pending_transition")
     state: dict[str, Any] = dict.fromkeys((*unset, "created_at", "updated_at", "last_message_at", "completed_at"))
@@ -62,7 +79,7 @@ class Talk:
     def __init__(self, session_id: str, tick: Callable[[], int]) -> None:
         self.tick = tick
         self.now = nothing(session_id)
-        self.past: list[dict[str, Any]] = [deepcopy(self.now)]
+        self.past: list[Now] = [deepcopy(self.now)]
         self.times: list[datetime | None] = [None]
         self.keys: dict[tuple[str, str], tuple[str, int]] = {}
         self.clock: datetime | None = None
@@ -105,6 +122,7 @@ class Talk:
         self.now["first"] = self.past[-1]["first"] = self.now["newest"]
         for message in history:
             self._message(message)
+            self.keys["message", message["message_id"]] = (bare([Said("add_message", (), message)]), self.version)
 
     def say(self, said: Said, clock: datetime, made: str | None = None, *, expected: bool = True) -> None:
         """Do what was said, or refuse it and change nothing; ``made`` is the id that the store made for it.
@@ -122,7 +140,7 @@ class Talk:
         expected = expected and said.kwargs.get("expected_version") in (None, self.version)
         copied = self.copy()
         for part in parts:
-            copied._do(part, clock, said.kwargs.get("occurred_at"), made, expected=expected)
+            copied.do(part, clock, said.kwargs.get("occurred_at"), made, expected=expected)
         if said.kwargs.get("command_id") is not None:
             copied.used(said.kwargs["command_id"], parts)
         self.become(copied)
@@ -145,9 +163,10 @@ class Talk:
         self.state["deleted"] = True
         self.recorded()
 
-    def _do(
+    def do(
         self, said: Said, clock: datetime, occurred_at: datetime | None, made: str | None, *, expected: bool
     ) -> None:
+        """Do one command; refused, it may leave half of it done, so ``say`` does it to a copy."""
         message_id = said.kwargs.get("message_id") if said.name == "add_message" else None
         if self.repeats(message_id, [said], "message"):
             return
@@ -226,12 +245,16 @@ class Talk:
             self.recorded()
 
     def _set_history(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        if messages or self.messages:
-            self.messages.clear()
-            self._bring(messages)
-            if messages:
-                self.state["last_message_at"] = self.clock
-            self.recorded()
+        if len(messages) == len(self.messages) and all(map(_is_said, self.messages, messages)):
+            return
+        self.messages.clear()
+        self._bring(messages)
+        if messages:
+            self.state["last_message_at"] = self.clock
+        self.recorded()
+        for message in messages:
+            used = (bare([Said("add_message", (), message)]), self.version)
+            self.keys.setdefault(("message", message["message_id"]), used)
 
     def _compact_history(self, summary: Any, keep_last: int, made: str | None = None) -> None:
         kept = [message for message in self.messages if message in window(self.messages, keep_last)]
@@ -297,7 +320,8 @@ class Talk:
             visit = {"route": route, "title": title, "entered_at": self.clock, "exited_at": None, "completed": False}
             self.state["route_history"].append(visit)
             self.state.update(current_route=route, route_count=self.state["route_count"] + 1)
-            if (self.state["pending_transition"] or {}).get("route") == route:
+            planned = self.state["pending_transition"]
+            if planned is not None and planned["route"] == route:
                 self.state["pending_transition"] = None
             self.recorded()
 
@@ -370,6 +394,13 @@ class Talk:
         if user_id != self.state["user_id"]:
             self.state["user_id"] = user_id
             self.recorded()
+
+
+def _is_said(message: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Return whether a visible message is the one that is given."""
+    fields = ["message_id", "role", "content", "name", "tool_calls", "tool_call_id", "metadata", "route", "step"]
+    fields += ["occurred_at"] if given.get("occurred_at") else []
+    return all(same(message[name], given.get(name)) for name in fields)
 
 
 def _changed(old: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def machine(request: pytest.FixtureRequest) -> type[Asking]:
     """The state machine on each backend."""
     if request.param is OnPostgreSQL:
         OnPostgreSQL.server = request.getfixturevalue("postgresql")
-    return request.param
+    chosen: type[Asking] = request.param
+    return chosen
 
 
 def test_the_store_and_the_model_agree(machine: type[Asking]) -> None:

@@ -1,8 +1,8 @@
 """What every part of the state machine shares: stores, handles, the model, and holding the one against the other.
 
 Two stores look at the same storage and a third that is read-only (in memory they are one), and every session has three
-handles, each knowing only what it read last: so one always writes behind another's back. The read-only store cannot bring
-the views up to date, so it must answer by what the log has beyond them. Next: saying.py, turns.py, asking.py.
+handles, each knowing only what it read last: so one always writes behind another's back. The read-only store cannot
+bring the views up to date, so it must answer by what the log has beyond them. Next: saying.py, turns.py, asking.py.
 """
 
 import shutil
@@ -65,7 +65,7 @@ class Told(RuleBasedStateMachine):
             case _:
                 return f"sqlite:///{self.folder}/sessions.db"
 
-    def opened(self, **options: bool) -> ConversationStore:
+    def opened(self, **options: Any) -> ConversationStore:
         """Open the storage once more."""
         return turnlog.open(self.url, durability="normal", clock=lambda: self.clock, new_id=self.new_id, **options)
 

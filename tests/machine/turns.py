@@ -1,7 +1,5 @@
 """The state machine's turns: committed, abandoned, nested, repeated, and with somebody else writing in between."""
 
-from typing import Any
-
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
@@ -11,7 +9,7 @@ from tests.machine.plainly import plain, same
 from tests.machine.saying import Saying
 from tests.machine.talk import Talk
 from tests.machine.told import handles, made_by, places
-from turnlog import Receipt, Session, Turn, TurnlogError
+from turnlog import Message, Receipt, Session, Turn, TurnlogError
 
 _several = st.lists(commands.bare, max_size=4)
 _some = st.lists(commands.bare, min_size=1, max_size=4)
@@ -122,13 +120,9 @@ class Spoken:
 
     def meanwhile(self, other: Session, said: list[Said]) -> None:
         """Let another handle write, in the midst of the turn."""
-        before, machine = self.talk.version, self.machine
+        before = self.talk.version
         for one in said:
-
-            def model(result: object, one: Said = one) -> None:
-                self.talk.say(one, machine.clock, made_by(result))
-
-            machine.both(lambda one=one: one.to(other), model)
+            self._behind(other, one)
         self.behind = self.talk.version - before
         self.fresh = self.fresh and not self.behind
 
@@ -152,6 +146,10 @@ class Spoken:
             copied.say(one, self.machine.clock, made)
         self.talk.become(copied)
 
+    def _behind(self, other: Session, one: Said) -> None:
+        machine = self.machine
+        machine.both(lambda: one.to(other), lambda result: self.talk.say(one, machine.clock, made_by(result)))
+
     def _tried(self, one: Said) -> None:
         try:
             result = one.to(self.session)
@@ -161,12 +159,13 @@ class Spoken:
 
     def _followed(self, one: Said) -> None:
         clock, last, before = self.machine.clock, self.seen.messages[-1:], self.seen.version
-        result: Any = self.machine.both(
+        result = self.machine.both(
             lambda: one.to(self.session), lambda result: self.seen.say(one, clock, made_by(result))
         )
         if isinstance(result, Receipt) or one.name == "pop_message":
             self.done.append(done_by(one, result))
         if one.name == "pop_message" and self.seen.version > before:
+            assert isinstance(result, Message)
             assert [result.message_id] == [message["message_id"] for message in last]
         self._sees()
 
@@ -178,13 +177,14 @@ class Spoken:
             assert history == [message["message_id"] for message in self.seen.messages]
 
 
-def done_by(one: Said, result: Any) -> tuple[Said, str | None]:
+def done_by(one: Said, result: Receipt | Message | None) -> tuple[Said, str | None]:
     """Return what was done, with the id that was made for it: a pop takes the message it returned, and no other."""
-    if one.name == "pop_message":
-        return (
-            Said("set_metadata", ({},), {}) if result is None else Said("remove_message", (result.message_id,), {})
-        ), None
-    return one, made_by(result)
+    if one.name != "pop_message":
+        return one, made_by(result)
+    if result is None:
+        return Said("set_metadata", ({},), {}), None
+    assert isinstance(result, Message)
+    return Said("remove_message", (result.message_id,), {}), None
 
 
 def parts_of(said: list[Said]) -> list[Said]:

@@ -27,6 +27,8 @@ def main(path: Path, step: int) -> int:
     deaths = 0
     while dies(lambda: rebuild(path), 1 + deaths * step):
         deaths += 1
+        for trial in path.parent.glob("*.trial-*"):  # no event is to blame for these deaths
+            trial.unlink()
         log = opened(path)
         if answers(log) != before:
             say(f"after the death at statement {deaths * step}: {answers(log)}")
@@ -39,6 +41,11 @@ def main(path: Path, step: int) -> int:
     left = sorted(file.name for file in path.parent.glob("*-rebuild-*") if not file.name.endswith(".claim"))
     if left:
         say(f"left behind: {left}")
+    log = Log(path)
+    tables = log.query("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'turnlog%index' ORDER BY 1")
+    if tables != [("turnlog_message_index",), ("turnlog_session_index",)]:
+        say(f"left behind: {tables}")
+    log.close()
     return deaths
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +12,7 @@ from turnlog.adapters.database import Database
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql import PostgreSQLRecorder
+from turnlog.adapters.postgresql_benches import Benches
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_views import PostgreSQLViews
 from turnlog.adapters.sqlite import SQLiteRecorder
@@ -93,6 +95,13 @@ class Log:
     def again(self, **options: Any) -> "Log":
         """Open the same file once more, as another process would."""
         return Log(self.place, names=self.names, **options)
+
+    def building(self, name: str) -> AbstractContextManager[object]:
+        """Claim what a rebuild claims, as another process that builds this view."""
+        if self.url is None:
+            claim: AbstractContextManager[object] = self.database.claim(f"rebuild-{name}")
+            return claim
+        return Benches(self.database, self.names).beside(name, keep=True)
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the database of the views, and commit it."""

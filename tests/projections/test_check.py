@@ -1,5 +1,7 @@
 """Checking views against an independent fold: every planted change is found, and named."""
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 import pytest
 
 from tests.projections.log import STARTED, Log, Words, said
+from turnlog.adapters.database import Database
+from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.mapper import LogRow
 
 
@@ -63,6 +67,46 @@ def test_a_row_too_many_is_found(checked: Log) -> None:
     (difference,) = checked.engine.check("session_index")
     assert "session 'ghost'" in difference
     assert difference.endswith("should not be there")
+
+
+def test_the_sessions_of_another_tenant_are_not_named(checked: Log) -> None:
+    """To one tenant it is said that another's rows are wrong, once and without their ids; to no tenant in full."""
+    for session_id in ("secret-1", "secret-2"):
+        checked.append(session_id, STARTED, said("one"), tenant="other")
+    assert checked.engine.catch_up()
+    checked.query(f"UPDATE {SESSION} SET message_count = 7 WHERE session_id IN ('a', 'secret-1', 'secret-2')")
+    ours, theirs = checked.engine.check("session_index", "default")
+    assert "session 'a' of tenant 'default'" in ours
+    assert theirs.endswith("table 'turnlog_session_index': a row of another tenant differs in message_count")
+    assert len(checked.engine.check("session_index")) == 3
+    checked.query(f"UPDATE {MESSAGE} SET position = 99 WHERE tenant = 'other'")
+    (difference,) = checked.engine.check("message_index", "default")
+    assert "another tenant" in difference
+    assert "ordinal" not in difference
+
+
+def test_no_room_for_the_check_is_no_difference(file_log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the storage fails the check could not be made: it raises, and the view is not called wrong."""
+    file_log.with_views().append("a", STARTED)
+    assert file_log.engine.catch_up()
+    beside = file_log.database.beside
+
+    def small(name: str) -> Database:
+        scratch: Database = beside(name)
+        with scratch.write() as connection:
+            connection.execute("PRAGMA max_page_count=3")
+        return scratch
+
+    monkeypatch.setattr(file_log.database, "beside", small)
+    with pytest.raises(StoreUnavailable, match="full"):
+        file_log.engine.check("session_index")
+    monkeypatch.setattr(os, "open", _no_room)
+    with pytest.raises(StoreUnavailable, match="no place to build a view: No space left"):
+        file_log.engine.check("session_index")
+
+
+def _no_room(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_rebuilding_mends_what_was_found(checked: Log) -> None:

@@ -204,20 +204,35 @@ def test_a_view_ahead_of_the_log_is_refused(kept_log: Log) -> None:
     assert kept_log.row("s").summary.version == 1
 
 
-def test_a_projection_must_not_commit(log: Log) -> None:
-    """That would part rows and checkpoint: it is refused, and no session is blamed for it."""
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["COMMIT"],
+        ["ROLLBACK"],
+        ["COMMIT", "BEGIN"],
+        ["INSERT OR ROLLBACK INTO words SELECT * FROM words LIMIT 1"],
+        ["COMMIT", "INSERT INTO words VALUES (NULL, NULL, NULL)"],
+    ],
+)
+def test_a_projection_must_not_end_the_transaction(log: Log, statements: list[str]) -> None:
+    """That would part rows and checkpoint: it is refused, however it is done, and no session is blamed for it."""
 
-    class Committing(Named):
+    class Ending(Named):
         def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
             super().apply(events, connection)
-            connection.commit()
+            for statement in statements:
+                connection.execute(statement)
 
-    log.engine.add(Committing())
-    log.append("s", STARTED)
-    with pytest.raises(StoreUnavailable, match="must not commit"):
-        log.engine.catch_up()
-    assert log.engine.parked("words") == ()
-    assert log.engine.checkpoint("words") == 0
+    if log.url is not None and "INSERT OR ROLLBACK" in statements[0]:
+        pytest.skip("PostgreSQL has no such statement")
+    log.engine.add(Ending())
+    log.append("a", STARTED, said("1"))
+    log.append("b", STARTED, said("1"))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="must not commit or roll back"):
+            log.engine.catch_up()
+        assert log.engine.parked("words") == ()
+        assert log.engine.checkpoint("words") == 0
 
 
 def test_damaged_views_say_so(kept_log: Log) -> None:

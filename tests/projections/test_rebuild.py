@@ -1,5 +1,6 @@
 """Rebuilding views: beside the one that answers, resumable, one at a time, swapped in one transaction."""
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,104 @@ class Elaborate(Words):
                 if recorded.version == 3:
                     connection.execute("DELETE FROM plain WHERE text LIKE '%one'")
                     connection.execute("DELETE FROM notes WHERE text LIKE '%two'")
+
+
+class Searching(Words):
+    """Full-text search that keeps no text of its own, and a table that is called as if it were inside one."""
+
+    def create(self, connection: Any) -> None:
+        """Create the tables."""
+        super().create(connection)
+        connection.execute("CREATE TABLE texts (id INTEGER PRIMARY KEY, session_id TEXT, text TEXT)")
+        connection.execute("CREATE VIRTUAL TABLE docs USING fts5 (text, content='')")
+        connection.execute("CREATE VIRTUAL TABLE docs_of_old USING fts4 (text, content='')")
+        connection.execute("CREATE VIRTUAL TABLE docs_some USING fts5 (text, content='texts', content_rowid='id')")
+        connection.execute("CREATE TABLE docs_extra (revision INTEGER)")
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Index what is said, in ``docs_some`` every second text only."""
+        for recorded in events:
+            if isinstance(recorded.event, e.MessageAdded):
+                id_, text = recorded.position, recorded.event.content
+                connection.execute("INSERT INTO texts VALUES (?, ?, ?)", (id_, recorded.session_id, text))
+                for table in ("docs", "docs_of_old", "docs_some")[: 3 - id_ % 2]:
+                    connection.execute(f"INSERT INTO {table} (rowid, text) VALUES (?, ?)", (id_, text))
+                connection.execute("INSERT INTO docs_extra VALUES (?)", (self.revision,))
+
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
+        """Forget the session's texts in ``docs``."""
+        assert tenant
+        of_session = "FROM texts WHERE session_id = ?"
+        connection.execute(
+            f"INSERT INTO docs (docs, rowid, text) SELECT 'delete', id, text {of_session}", (session_id,)
+        )
+        connection.execute(f"DELETE {of_session}", (session_id,))
+
+
+def found(log: Log, word: str) -> list[list[Any]]:
+    """Return the numbers of the texts that each full-text table finds a word in."""
+    tables = ("docs", "docs_of_old", "docs_some")
+    return [[row[0] for row in log.query(f"SELECT rowid FROM {t} WHERE {t} MATCH ?", word)] for t in tables]
+
+
+@pytest.fixture(params=[sqlite3.sqlite_version_info, (3, 36, 0)], ids=["this SQLite", "one that tells less"])
+def version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SQLite seem to be of another version."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", request.param)
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
+def test_full_text_search_without_a_text_of_its_own_is_swapped(log: Log) -> None:
+    """Contentless tables, and those whose content is elsewhere, find after a rebuild what they found before."""
+    log.engine.add(Searching())
+    filled(log, 5)
+    assert log.engine.catch_up()
+    before = found(log, "two")
+    assert [len(numbers) for numbers in before] == [5, 5, 2]
+    log.engine.rebuild()
+    assert found(log, "two") == before
+    log.append("s-9", STARTED, said("two"))
+    assert log.engine.catch_up()
+    assert [len(numbers) for numbers in found(log, "two")[:2]] == [6, 6]
+    assert log.engine.check("words") == []
+    log.query("INSERT INTO docs (rowid, text) VALUES (99, 'more')")
+    (difference,) = log.engine.check("words")
+    assert "table 'docs_docsize': a row (id 99)" in difference
+
+
+@pytest.mark.usefixtures("version")
+@pytest.mark.parametrize("kept_log", ["file"], indirect=True)
+def test_a_table_called_like_an_inner_one_is_rebuilt(kept_log: Log, other: Callable[..., Log]) -> None:
+    """Its rows are those of the new revision, as everything else's."""
+    filled(kept_log, 2).engine.add(Searching())
+    assert kept_log.engine.catch_up()
+
+    class Searching2(Searching):
+        revision = 2
+
+    newer = other()
+    newer.engine.add(Searching2())
+    assert newer.query("SELECT DISTINCT revision FROM docs_extra") == [(2,)]
+    assert newer.query("SELECT count(*) FROM docs_extra") == [(4,)]
+    assert newer.engine.check("words") == []
+
+
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
+def test_words_that_were_forgotten_during_a_rebuild_are_not_in_the_index(log: Log) -> None:
+    """Full-text search keeps the words of deleted rows until its parts are merged: they do not come along."""
+    log.engine.add(Searching())
+    filled(log, 5).append("gone", STARTED, said("unspeakable"))
+    log.append("later", STARTED, *[said("one")] * 10)
+    assert log.engine.catch_up()
+
+    def erase_one(now: RebuildProgress) -> None:
+        if now.position == 20 and log.recorder.position() == 28:
+            log.delete("gone")
+
+    log.engine.rebuild(progress=erase_one)
+    assert found(log, "unspeakable")[0] == []
+    assert not any(b"unspeak" in block for (block,) in log.query("SELECT block FROM docs_data"))
 
 
 @pytest.mark.parametrize("log", ["memory", "file"], indirect=True)

@@ -1,11 +1,13 @@
 """What is kept of views besides their rows: checkpoints, the tables they created, parked sessions, open trials."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from turnlog.adapters.names import Names, quoted
+from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.session_index import microseconds, moment
 from turnlog.projections.view_store import Checkpoint, Parked, Trial
 
@@ -90,20 +92,30 @@ class Trials:
         """Return the open trial; one whose file was cut is none."""
         if self._path is None:
             return None
-        try:
-            return Trial(*json.loads(self._file(name).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        with self._translating(name):
+            try:
+                return Trial(*json.loads(self._file(name).read_text()))
+            except (FileNotFoundError, ValueError, TypeError):
+                return None
 
     def begin(self, name: str, trial: Trial) -> None:
         """Note a trial."""
         if self._path is not None:
-            self._file(name).write_text(json.dumps(trial))
+            with self._translating(name):
+                self._file(name).write_text(json.dumps(trial))
 
     def end(self, name: str) -> None:
         """Take the note back."""
         if self._path is not None:
-            self._file(name).unlink(missing_ok=True)
+            with self._translating(name):
+                self._file(name).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         return Path(f"{self._path}.trial-{name}")
+
+    @contextmanager
+    def _translating(self, name: str) -> Generator[None, None, None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreUnavailable(f"the note that view {name!r} is being tried: {error}") from error

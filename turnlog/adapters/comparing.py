@@ -45,7 +45,7 @@ def branches_of(events: list[RecordedEvent]) -> list[list[str]]:
     """Return the root-to-leaf paths of message ids that the ``parent_id`` in the messages' metadata make."""
     said = [event.event for event in events if isinstance(event.event, MessageAdded)]
     ids = {message.message_id for message in said}
-    parents = {message.message_id: (message.metadata or {}).get("parent_id") for message in said}
+    parents = {message.message_id: _parent_of(message) for message in said}
     inner = set(parents.values())
     leaves = [message_id for message_id in parents if message_id not in inner]
     paths: list[list[str]] = []
@@ -55,6 +55,11 @@ def branches_of(events: list[RecordedEvent]) -> list[list[str]]:
             path.append(parent)
         paths.append(path[::-1])
     return paths
+
+
+def _parent_of(message: MessageAdded) -> str | None:
+    parent = (message.metadata or {}).get("parent_id")
+    return parent if isinstance(parent, str) else None
 
 
 def _facts(session: Session, conversation: Conversation, version: int) -> Iterator[tuple[str, Json, Json]]:

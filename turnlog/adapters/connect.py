@@ -2,7 +2,8 @@
 
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from unicodedata import category
+from urllib.parse import parse_qsl
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
@@ -40,7 +41,7 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
         case "memory":
             if url != "memory://":
                 raise InvalidInput("url", "expected memory:// and nothing after it")
-            return _memory()
+            return _memory(options)
         case "sqlite":
             return _sqlite(url, durability, options)
         case "postgresql" | "postgres":
@@ -50,13 +51,18 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
 
 
-def _memory() -> Backend:
+def _memory(options: dict[str, Any]) -> Backend:
     from turnlog.adapters.database import Database
     from turnlog.adapters.memory import MemoryRecorder
+    from turnlog.adapters.names import Names
     from turnlog.adapters.views import SQLiteViews
 
+    if inputs.flag("read_only", options.pop("read_only", False)):
+        raise InvalidInput("read_only", "expected False: what is in memory begins empty")
+    inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S)  # there is nobody to wait for
+    names = Names.chosen(options.pop("names", None))
     database = Database(None)
-    views = SQLiteViews(database)
+    views = SQLiteViews(database, names)
     views.prepare()
     return Backend(MemoryRecorder(views), views)
 
@@ -116,14 +122,13 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
 
 def sqlite_path(url: str) -> str:
     """Return the file that an SQLite URL names (``sqlite:///relative`` or ``sqlite:////absolute``)."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise InvalidInput("url", f"expected {SCHEMES}") from error
-    if parts.query:
-        names = ", ".join(name for name, _ in parse_qsl(parts.query))
-        raise InvalidInput("url", f"expected no query in it; give {names} as keywords of open()")
-    path = parts.path.removeprefix("/")
-    if parts.netloc or not path or path == ":memory:":
+    _, _, rest = url.partition("://")
+    path, mark, query = rest.removeprefix("/").partition("?")
+    if mark:
+        names = ", ".join(name for name, _ in parse_qsl(query)) or "options"
+        raise InvalidInput("url", f"expected no '?' in it; give {names} as keywords of open()")
+    if any(category(char) == "Cc" for char in path):
+        raise InvalidInput("url", "expected no control characters in it")
+    if not rest.startswith("/") or path in ("", "/", ":memory:"):
         raise InvalidInput("url", "expected sqlite:///path/to/file.db (for memory: memory://)")
     return str(Path(path))

@@ -21,6 +21,10 @@ NAMED = 1_000
 """How many refused lines a report names; it counts them all."""
 
 
+_PRETTY = (b"{", b"[")
+"""The first line of a file that was printed for people; no line of it is a conversation."""
+
+
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     """A line of which nothing was written; ``line`` is 0 where the file itself could not be read."""
 
@@ -134,7 +138,9 @@ class _Importing:
         number = 0
         live = lines.progress_bytes()[1] is None  # what comes through a pipe is stored as it comes
         try:
-            for number, line in lines:
+            for i, (number, line) in enumerate(lines):
+                if not i and line in _PRETTY:
+                    raise InvalidInput(lines.name, "one conversation per line is expected: this file has it on several")
                 self._take(lines, number, line)
                 if live or self._group.is_full:
                     self._flush(lines)
@@ -146,7 +152,7 @@ class _Importing:
         try:
             planned = planned_import(neutral.conversation_of(line), self._group.new_id, number)
         except InvalidInput as error:
-            self._refuse(lines.name, number, str(error))
+            self._refuse(lines.name, number, error.expected if error.field == neutral.LINE else str(error))
             return
         if self._group.has(planned.session_id):
             self._flush(lines)

@@ -1,26 +1,34 @@
 """One SQLite database: its connections, its write lock, its errors.
 
-SQLite has one writer at a time. ``BEGIN IMMEDIATE`` is that lock; the ``flock`` on a file beside the database is
-fairness only: its queue is first come, first served, where SQLite's own waiting is not (measured: DESIGN.md section 6).
-Whoever waits for it waits as long as the holder lives; the kernel frees it when a process dies.
+SQLite has one writer at a time. ``BEGIN IMMEDIATE`` is that lock; the lock file beside the database (locking.py) is
+fairness only. Checkpoints are made only under it, which keeps clear of the WAL-reset bug of SQLite up to 3.51.2.
 
-Checkpoints are made only under the lock, which keeps clear of the WAL-reset bug of SQLite up to 3.51.2. A forked child
-opens its own connections and its own lock file: both would be shared with the parent otherwise. POSIX only (flock).
+A signal's exception (Ctrl-C) may be raised between any two steps of Python. So the mutex is taken by ``with``, and a
+transaction and the lock file are given back by calls of C functions, where it finds no gap (lending.py does that for
+those who borrow). What an interruption may leave behind is put right by whoever takes the lock next (``take``).
+
+SQLite's connections cannot be carried across a fork, not even unused (process_fork.py says why). They are closed before
+it and opened again afterwards, by parent and child on their own. What is lent just then is waited for.
 """
 
-import fcntl
-import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from os.path import realpath
 from pathlib import Path
-from urllib.parse import quote
+from time import monotonic
 
+from turnlog.adapters import process_fork
+from turnlog.adapters.connections import Connection, Connections, connect
+from turnlog.adapters.lending import lend
+from turnlog.adapters.locking import Claims, LockFile
 from turnlog.domain.errors import CorruptLog, StoreUnavailable, TurnlogError
 
 SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
+FORK_WAIT_S = 2.0
+"""How long a fork waits for what this process is doing with a database."""
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -32,119 +40,232 @@ class Database:
     """A database file, or (``path=None``) a private one in memory.
 
     Args:
-        path: where it is; the directory must exist.
+        path: where it is; the directory must exist. What lies beside it lies beside the file itself, not beside a link.
         durability: ``full`` (an acknowledged commit survives power loss) or ``normal`` (the end of the process).
-        timeout_s: how long a write waits for a writer that does not use the lock file.
+        timeout_s: how long a write waits for other programs: for its turn, and for one that does not take turns.
         read_only: refuse to write; nothing is created.
+
+    ``append`` (sqlite.py) uses what ``write`` is made of: ``turn``, ``mutex``, ``take``, ``free``.
     """
 
     def __init__(
         self, path: str | None, *, durability: str = "full", timeout_s: float = 30.0, read_only: bool = False
     ) -> None:
-        self.path = path
+        self.name = path or "memory"
+        """What to call this database in a message."""
+        self.path = None if path is None else realpath(path)
         self.durability = durability if path else "none"
         self.read_only = read_only
         self.timeout_s = timeout_s
-        self._closed = False
-        self._open()
+        self.holder: int | None = None
+        """The thread that has the mutex."""
+        self._closed = self._quiet = self._stopped = False
+        self._inherited: Connections | None = None
+        """What was open when the process was forked."""
+        self._claims = Claims(self.path)
+        self.claim = self._claims.claim
+        self._new_locks()
+        self._new_connections()
+        process_fork.watch(self)
 
-    def _open(self) -> None:
-        self._pid = os.getpid()
-        self._mutex = threading.RLock() if self.path is None else threading.Lock()
-        self._connections = _Connections()
-        self._finalizer = weakref.finalize(self, _close_all, self._connections, self._pid)
-        self._writer: sqlite3.Connection | None = None
+    def _new_locks(self) -> None:
+        self.mutex = threading.RLock() if self.path is None else threading.Lock()
+        """Held by the thread that writes; in memory, by every one."""
+        self._opening = threading.Lock()
 
-    @contextmanager
-    def read(self) -> Generator[sqlite3.Connection, None, None]:
+    def _new_connections(self) -> None:
+        self._connections = Connections()
+        self._finalizer = weakref.finalize(self, self._connections.retire)
+        self._forget_writer()
+
+    def _forget_writer(self) -> None:
+        self._writer: Connection | None = None
+        self._settings: tuple[bool, bool] | None = None
+        self._lock: LockFile | None = None
+        self.free: Callable[[], object] = _nothing
+        """Give the lock file back, if it is held."""
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def read(self) -> AbstractContextManager[sqlite3.Connection]:
         """Lend a connection in autocommit mode. Keep it short: an open read keeps the write-ahead log from shrinking.
 
         Raises:
             StoreUnavailable, CorruptLog: SQLite's errors, translated.
         """
-        if self.path is None:
-            with self._mutex, self.translating():
-                yield self._writing_connection()
-            return
-        self._check()
-        idle = self._connections.idle
-        try:
-            connection = idle.pop()
-        except IndexError:
-            with self.translating():
-                connection = self._connect(writer=False)
-        try:
-            with self.translating():
-                yield connection
-        finally:
-            if connection.in_transaction:
-                connection.rollback()
-            idle.append(connection)
-            if self._closed:
-                _close_idle(idle)
+        return lend(self._reading_memory()) if self.path is None else self._reading()
+
+    def _reading_memory(self) -> Generator[Connection, None, None]:
+        with self.mutex:
+            try:
+                yield self._writer or self._open_writer()
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise self.translated(error) from error
 
     @contextmanager
-    def write(self, *, wait: bool = True, synced: bool = True) -> Generator[sqlite3.Connection, None, None]:
+    def _reading(self) -> Generator[Connection, None, None]:
+        self._require_open()
+        connections = self._connections
+        connection = connections.borrow()
+        if connection is None:
+            connections, connection = self._open_reader()
+        try:
+            yield connection
+            if not connection.is_valid:
+                raise StoreUnavailable(f"{self.name} was written while it was read without a lock; try again")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise self.translated(error) from error
+        finally:
+            connections.take_back(connection)
+
+    def _open_reader(self) -> tuple[Connections, Connection]:
+        with self._opening, self.translating():
+            connections = self._connections
+            connection = self._connect()
+            connections.readers.add(connection)
+            if self.path is not None and not self.read_only:
+                connection.execute("PRAGMA wal_autocheckpoint=0")
+            return connections, connection
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def write(self, *, wait: bool = True, synced: bool = True) -> AbstractContextManager[sqlite3.Connection]:
         """Lend the writing connection inside a transaction that is committed at the end, or rolled back.
 
         Without ``synced`` the commit is not yet durable, but it is never there without those before it: for what can be
-        made again.
+        made again. The transaction begins with this call.
 
         Raises:
             Busy: somebody else is writing and ``wait`` is false.
             StoreUnavailable, CorruptLog: SQLite's errors, translated.
         """
-        self.acquire(wait=wait)
-        try:
-            with self.translating(), nullcontext() if synced or self.durability != "full" else self._unsynced():
-                connection = self._begin(wait=wait)
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    self.undo(connection)
-                    raise
-        finally:
-            self.release()
+        return lend(self._lending(wait=wait, synced=synced))
 
-    def acquire(self, *, wait: bool = True) -> sqlite3.Connection:
-        """Take the write lock (no transaction yet) and return the writing connection; ``release`` must follow.
+    def alone(self, *, patient: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        """Lend the writing connection, in autocommit mode, while nobody else who takes turns is writing.
+
+        Without ``patient`` SQLite waits for nobody.
 
         Raises:
-            Busy: somebody else holds it and ``wait`` is false.
-            StoreUnavailable: the store is closed or read-only.
+            StoreUnavailable, CorruptLog: SQLite's errors, translated.
         """
-        self._check()
-        if self.read_only:
-            raise StoreUnavailable(f"{self.name} was opened read-only")
-        if not self._mutex.acquire(blocking=wait):
-            raise Busy
-        try:
-            connection = self._writing_connection(wait=wait)
-            self._lock_file(wait=wait)
-        except BaseException:
-            self._mutex.release()
-            raise
+        return lend(self._lending(patient=patient, transaction=False))
+
+    def _lending(
+        self, *, wait: bool = True, patient: bool = True, synced: bool = True, transaction: bool = True
+    ) -> Generator[Connection, None, None]:
+        since = self.turn(wait=wait)
+        with self.mutex:
+            try:
+                connection = self.take(since, wait=wait, patient=patient and wait, synced=synced)
+                try:
+                    if transaction:
+                        _begin(connection, wait=wait)
+                    yield connection
+                    if transaction:
+                        connection.execute("COMMIT")
+                except BaseException:
+                    try:
+                        connection.rollback()
+                    except sqlite3.Error:
+                        self.throw_away(connection)
+                    raise
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise self.translated(error) from error
+            finally:
+                self.holder = None
+                self.free()
+                if self._closed:
+                    self._finalizer()
+
+    def turn(self, *, wait: bool = True) -> float:
+        """Return the time from which waiting for the mutex and the lock file counts; to be called without them.
+
+        Raises:
+            Busy: another thread is writing and ``wait`` is false.
+            StoreUnavailable: this thread is writing.
+        """
+        if self.holder is not None:
+            if not wait:
+                raise Busy
+            if self.holder == threading.get_ident():
+                raise StoreUnavailable(f"{self.name}: this thread is in the middle of writing to it")
+        return monotonic()
+
+    def take(
+        self, since: float | None = None, *, wait: bool = True, patient: bool = True, synced: bool = True
+    ) -> Connection:
+        """Take the lock file and return the writing connection, as it has to be.
+
+        The mutex is held, and then, whatever happens: ``holder`` becomes None, and ``free`` is called.
+
+        Raises:
+            Busy: another process holds the lock file and ``wait`` is false.
+            StoreUnavailable: it did not come free; the store is closed or read-only.
+        """
+        self.holder = threading.get_ident()
+        if self._writer is None:
+            self._prepare()
+        lock = self._lock
+        if lock is not None and not lock.take(self._left(since) if wait else 0):
+            if not wait:
+                raise Busy
+            raise StoreUnavailable(f"{self.name}: its turn to write did not come for {self.timeout_s:g} s")
+        connection = self._writer or self._open_writer()
+        if connection.in_transaction:  # whoever had it was interrupted
+            connection = self._undone(connection)
+        if self._settings != (patient, synced):
+            self._set(connection, patient, synced)
         return connection
 
-    def release(self) -> None:
-        """Give the write lock back."""
-        try:
-            lock = self._connections.lock
-            if lock is not None:
-                fcntl.flock(lock, fcntl.LOCK_UN)
-        finally:
-            self._mutex.release()
+    def _left(self, since: float | None) -> float:
+        return self.timeout_s if since is None else since + self.timeout_s - monotonic()
 
-    def undo(self, connection: sqlite3.Connection) -> None:
-        """Roll back; a connection that cannot even do that is thrown away, never trusted again."""
+    def _prepare(self) -> None:
+        self._require_open()
+        self._require_whole()
+        if self.read_only:
+            raise StoreUnavailable(f"{self.name} was opened read-only")
+        if self.path is not None and self._lock is None:
+            self._connections.lock = self._lock = LockFile(f"{self.path}.lock")
+            self.free = self._lock.free
+
+    def _open_writer(self) -> Connection:
+        self._require_open()
+        with self.translating():
+            connection = self._connect()
+            self._connections.writers.append(connection)
+            if self.path is not None and not self.read_only:
+                connection.execute("PRAGMA journal_mode=WAL")
+        self._writer, self._settings = connection, None
+        return connection
+
+    def _connect(self) -> Connection:
+        self._require_whole()
+        return connect(self.path, timeout_s=self.timeout_s, read_only=self.read_only)
+
+    def _undone(self, connection: Connection) -> Connection:
         try:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            connection.rollback()
         except sqlite3.Error:
-            self._writer = None
-            with suppress(sqlite3.Error):
-                connection.close()
+            self.throw_away(connection)
+            return self._open_writer()
+        return connection
+
+    def _set(self, connection: sqlite3.Connection, patient: bool, synced: bool) -> None:  # noqa: FBT001 - as `take`
+        self._settings = None  # not known, until it is done
+        connection.execute(f"PRAGMA busy_timeout={int(self.timeout_s * 1000) if patient else 0}")
+        if self.path is not None:
+            connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self.durability if synced else 'normal']}")
+        self._settings = (patient, synced)
+
+    def throw_away(self, connection: sqlite3.Connection) -> None:
+        """Close a writing connection that cannot even roll back; it is never trusted again."""
+        self._writer = None
+        with suppress(sqlite3.Error):
+            connection.close()
+
+    # --- errors -------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def translating(self) -> Generator[None, None, None]:
@@ -168,10 +289,7 @@ class Database:
             return StoreUnavailable(f"{self.name} is closed")
         return StoreUnavailable(f"{self.name}: {error}")
 
-    @property
-    def name(self) -> str:
-        """What to call this database in a message."""
-        return self.path or "memory"
+    # --- beside it ----------------------------------------------------------------------------------------------------
 
     def beside(self, name: str) -> "Database":
         """Open (and create, if absent) a scratch database next to this one. It is not durable: it can be made again."""
@@ -183,163 +301,79 @@ class Database:
             for suffix in ("", "-wal", "-shm", ".lock"):
                 Path(f"{self.path}-{name}{suffix}").unlink(missing_ok=True)
 
-    @contextmanager
-    def claim(self, name: str) -> Generator[bool, None, None]:
-        """Hold ``name`` alone among all processes and threads, without waiting; yield whether it was got."""
-        if self.path is None:
-            lock = self._connections.claims.setdefault(name, threading.Lock())
-            got = lock.acquire(blocking=False)
-            try:
-                yield got
-            finally:
-                if got:
-                    lock.release()
-            return
-        descriptor = os.open(f"{self.path}-{name}.claim", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield _try_flock(descriptor)
-        finally:
-            os.close(descriptor)
+    # --- life ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close every connection, without waiting for anybody.
+        """Close every connection.
 
-        The last of all processes to close checkpoints; SQLite makes sure that it is alone then. A connection with which
-        another thread is reading is closed by that thread when it is done: SQLite's Python module crashes where a
-        connection is closed beside a running statement.
+        The last of all processes to close checkpoints; SQLite makes sure that it is alone then. A connection that is
+        lent is closed when it comes back: SQLite's Python module crashes where a connection is closed beside a running
+        statement.
         """
-        if self._closed:
-            return
         self._closed = True
-        with self._mutex:
-            if self._pid == os.getpid():
-                self._finalizer()
-            self._writer = None
+        if self.holder == threading.get_ident():  # interrupted in the middle of writing, which has not ended yet
+            return
+        with self.mutex:
+            self._forget_writer()
+            self._finalizer()
 
-    def _check(self) -> None:
+    def before_fork(self) -> None:
+        """Close every connection, so that none is carried across; see ``Forking``."""
+        until = monotonic() + FORK_WAIT_S
+        self._quiet = self._stopped = False
+        if self.path is not None and self.holder == threading.get_ident():
+            return
+        if not self.mutex.acquire(timeout=FORK_WAIT_S):
+            return
+        if not self._opening.acquire(timeout=FORK_WAIT_S):
+            self.mutex.release()
+            return
+        self._stopped = True
+        if self.path is None:  # a copy of memory is as good as the original
+            self._quiet = True
+            return
+        self._inherited, _ = self._connections, self._finalizer.detach()
+        self._new_connections()
+        self._quiet = self._inherited.retire(until)
+
+    def after_fork(self, *, child: bool) -> None:
+        """Open again what is needed, when it is needed; see ``Forking``."""
+        if not child:
+            if self._stopped:
+                self._opening.release()
+                self.mutex.release()
+            return
+        self.holder = None
+        self._new_locks()
+        self._claims.disown()
+        if not self._quiet:
+            self._finalizer.detach()
+            self._connections.disown()
+            process_fork.spoil(self._place, (self._connections, self._inherited))
+            self._new_connections()
+
+    @property
+    def _place(self) -> str:
+        return self.path or f"memory {id(self)}"
+
+    def _require_open(self) -> None:
         if self._closed:
             raise StoreUnavailable(f"{self.name} is closed")
-        if self._pid != os.getpid():
-            self._finalizer.detach()
-            self._abandoned = self._connections  # never closed here: that would touch the parent's locks
-            self._open()
 
-    def _writing_connection(self, *, wait: bool = True) -> sqlite3.Connection:
-        if self._writer is None:
-            if self._closed:
-                raise StoreUnavailable(f"{self.name} is closed")
-            with self.translating():
-                self._writer = self._connect(writer=True, wait=wait)
-        return self._writer
-
-    @contextmanager
-    def _unsynced(self) -> Generator[None, None, None]:
-        connection = self._writing_connection()
-        connection.execute("PRAGMA synchronous=NORMAL")
-        try:
-            yield
-        finally:
-            if self._writer is connection:
-                connection.execute("PRAGMA synchronous=FULL")
-
-    def _begin(self, *, wait: bool) -> sqlite3.Connection:
-        connection = self._writing_connection()
-        if wait:
-            connection.execute("BEGIN IMMEDIATE")
-            return connection
-        connection.execute("PRAGMA busy_timeout=0")
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise Busy from error
-            raise
-        finally:
-            connection.execute(f"PRAGMA busy_timeout={int(self.timeout_s * 1000)}")
-        return connection
-
-    def _lock_file(self, *, wait: bool) -> None:
-        lock = self._connections.lock
-        if lock is None:
-            return
-        if wait:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        elif not _try_flock(lock):
-            raise Busy
-
-    def _connect(self, *, writer: bool, wait: bool = True) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._uri(),
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=128,
-            timeout=self.timeout_s,
-        )
-        try:
-            connection.execute("PRAGMA temp_store=MEMORY")
-            connection.execute("PRAGMA secure_delete=ON")
-            if writer:
-                self._set_up_writer(connection, wait=wait)
-            elif self.path is not None and not self.read_only:
-                connection.execute("PRAGMA wal_autocheckpoint=0")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _set_up_writer(self, connection: sqlite3.Connection, *, wait: bool) -> None:
-        if self.path is not None and not self.read_only:
-            self._connections.open_lock(f"{self.path}.lock")
-            self._lock_file(wait=wait)
-            try:
-                connection.execute("PRAGMA journal_mode=WAL")
-            finally:
-                if self._connections.lock is not None:
-                    fcntl.flock(self._connections.lock, fcntl.LOCK_UN)
-            connection.execute(f"PRAGMA synchronous={SYNCHRONOUS[self.durability]}")
-        self._connections.writers.append(connection)
-
-    def _uri(self) -> str:
-        if self.path is None:
-            return "file::memory:"
-        return f"file:{quote(str(Path(self.path).absolute()))}?mode={'ro' if self.read_only else 'rwc'}"
+    def _require_whole(self) -> None:
+        if process_fork.is_spoilt(self._place):
+            words = "this process was forked while its parent was using it; fork at another time, or spawn"
+            raise StoreUnavailable(f"{self.name}: {words}")
 
 
-class _Connections:
-    """What a database holds open, apart from it so that it can be closed when the database is forgotten."""
-
-    def __init__(self) -> None:
-        self.writers: list[sqlite3.Connection] = []
-        self.idle: list[sqlite3.Connection] = []
-        self.lock: int | None = None
-        self.claims: dict[str, threading.Lock] = {}
-
-    def open_lock(self, path: str) -> None:
-        if self.lock is None:
-            self.lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-
-
-def _close_all(connections: _Connections, pid: int) -> None:
-    if pid != os.getpid():
-        return
-    _close_idle(connections.idle)
-    _close_idle(connections.writers)
-    if connections.lock is not None:
-        os.close(connections.lock)
-        connections.lock = None
-
-
-def _close_idle(connections: list[sqlite3.Connection]) -> None:
-    """Close what nobody is using; several threads may do so at once."""
-    while connections:
-        with suppress(IndexError, sqlite3.Error):
-            connections.pop().close()
-
-
-def _try_flock(descriptor: int) -> bool:
+def _begin(connection: Connection, *, wait: bool) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if not wait and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise Busy from error
+        raise
+
+
+def _nothing() -> None:
+    """Do nothing: there is no lock file."""

@@ -106,6 +106,8 @@ def export_log(
     recorder, tenant = decider_of(store).recorder, store.tenant
     position = recorder.position()
     stream = None if session_id is None else f"{tenant}/{session_id}"
+    if stream is not None and not _version_at(recorder, stream, position):
+        raise SessionNotFound(session_id or "")
     _write(file, [FirstLine("export", FORMAT, tenant, position)])
     sessions = events = keys = 0
     for rows in _event_pages(recorder, tenant, stream, position):
@@ -114,8 +116,6 @@ def export_log(
         sessions += sum(row[2] == 1 for row in rows)
         if progress is not None:
             progress(rows[-1][0], position)
-    if stream is not None and not events:
-        raise SessionNotFound(session_id or "")
     for name in _streams(recorder, tenant, stream):
         found = _keys(recorder, name, position)
         _write(file, [Line(key=KeyEntry(name, *key)) for key in found])

@@ -3,10 +3,14 @@
 There is no thread and no queue: the consumer pulls pages at its own speed, so a slow one costs no memory.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, Subscription
+
+from turnlog.adapters import process_fork
 
 PAGE = 500
 WAIT_S = 0.5
@@ -49,3 +53,54 @@ class Follow(Subscription[Any]):
         else:
             self._after = max(self._after, head)
             self._waiting.wait_for_news(self._after, WAIT_S)
+
+
+class News:
+    """Wakes the threads of this process that wait for events when one of it has appended."""
+
+    def __init__(self, poll_s: float) -> None:
+        self._poll_s = poll_s
+        self._renew()
+        process_fork.watch(self)
+
+    def _renew(self) -> None:
+        self._appended = threading.Condition()
+        self._appends = 0
+        self.awaited = 0
+        """How many threads are waiting."""
+
+    def wait(self, is_there: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until ``is_there``; it is asked after every append here, and every ``poll_s`` for those elsewhere."""
+        deadline = monotonic() + timeout_s
+        self._count(1)
+        try:
+            while True:
+                appends = self._appends
+                if is_there():  # outside the lock: appending threads need that, and asking takes a read
+                    return True
+                left_s = deadline - monotonic()
+                if left_s <= 0:
+                    return False
+                with self._appended:
+                    if appends == self._appends:
+                        self._appended.wait(min(left_s, self._poll_s))
+        finally:
+            self._count(-1)
+
+    def tell(self) -> None:
+        """Wake them."""
+        with self._appended:
+            self._appends += 1
+            self._appended.notify_all()
+
+    def _count(self, n: int) -> None:
+        with self._appended:
+            self.awaited += n
+
+    def before_fork(self) -> None:
+        """See ``Forking``."""
+
+    def after_fork(self, *, child: bool) -> None:
+        """Renew the lock in the child, where the thread that may have held it does not exist; see ``Forking``."""
+        if child:
+            self._renew()

@@ -1,21 +1,31 @@
 """Generations of a view on SQLite: what a projection created, copying it from where it was built, comparing the two.
 
 A projection's SQL names its tables literally, so a new generation is built in a database of its own, under the same
-names, and then copied in one transaction: tables, rows, indexes, triggers, views, FTS tables by their rows.
+names, and then copied in one transaction: tables, rows, indexes, triggers, views. A full-text table that keeps no text
+of its own gives no rows to copy; of such a one the tables inside it are.
 """
 
+import re
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from turnlog.adapters.telling import place_of
+from turnlog.adapters.telling import Place
 from turnlog.domain.errors import InvalidInput
 from turnlog.projections.view_store import StoredView, by_rows
 
 CACHE_KB = 16 * 1024
 """While rows come in an order that is not their indexes'."""
 _DEFAULT_CACHE = -2_000
+_INNER = {
+    "fts3": {"content", "segments", "segdir"},
+    "fts4": {"content", "segments", "segdir", "docsize", "stat"},
+    "fts5": {"content", "data", "idx", "docsize", "config"},
+    "rtree": {"node", "rowid", "parent"},
+    "rtree_i32": {"node", "rowid", "parent"},
+}
+"""How the names end of the tables inside virtual ones, by module: for SQLite before 3.37, which does not tell."""
 
 
 class Item(NamedTuple):
@@ -43,8 +53,8 @@ def items(connection: sqlite3.Connection, without: Collection[str] = ()) -> list
     """Return what a database holds besides the tables ``without``; not the inner tables of virtual ones."""
     select = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%'"
     found = [Item(*row) for row in connection.execute(select + " ESCAPE '\\' ORDER BY rowid").fetchall()]
-    inner = tuple(f"{item.name}_" for item in found if item.is_virtual)
-    return [item for item in found if item.of not in without and not (inner and item.of.startswith(inner))]
+    inner = {name for names in _inner(connection, found).values() for name in names}
+    return [item for item in found if item.of not in without and item.of not in inner]
 
 
 def make_quick(connection: sqlite3.Connection, view: StoredView) -> None:
@@ -97,9 +107,10 @@ def copy(source: sqlite3.Connection, target: sqlite3.Connection, built: Sequence
             if item.kind == kind and item.is_virtual == is_virtual:
                 target.execute(item.sql)
     target.execute(f"PRAGMA cache_size=-{CACHE_KB}")
+    inner = _inner(source, built)
     for item in sorted(built, key=lambda item: item.is_virtual):
         if item.kind == "table":
-            _copy_rows(source, target, item)
+            _copy_table(source, target, item, inner.get(item.name, ()))
     target.execute(f"PRAGMA cache_size={_DEFAULT_CACHE}")
     for item in built:
         if item.kind not in ("table", "index"):
@@ -107,33 +118,72 @@ def copy(source: sqlite3.Connection, target: sqlite3.Connection, built: Sequence
 
 
 def differences(
-    ours: sqlite3.Connection, theirs: sqlite3.Connection, built: Sequence[Item], session: tuple[str, str]
+    ours: sqlite3.Connection, theirs: sqlite3.Connection, built: Sequence[Item], place: Place
 ) -> Iterator[str]:
     """Say in words in which rows two generations differ, without what stands in them.
 
-    Rows are walked in the order of a unique key's index where there is one; else SQLite sorts them. ``session`` names
-    the columns that tell a row's tenant and session.
+    Rows are walked in the order of a unique key's index where there is one; else SQLite sorts them. Of full-text search
+    without a text of its own it is compared which rows it has, and how long they are.
     """
+    inner = _inner(theirs, built)
     for item in built:
         if item.kind == "table":
-            yield from _compare(ours, theirs, item.name, session)
+            names = inner.get(item.name, [])
+            lengths = [name for name in names if name.endswith("_docsize")]
+            for name in lengths if _is_textless(item, names) else [item.name]:
+                yield from _compare(ours, theirs, name, place)
 
 
-def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, item: Item) -> None:
+def _inner(connection: sqlite3.Connection, created: Sequence[Item]) -> dict[str, list[str]]:
+    """Return the tables inside each virtual one, in which its module keeps what it holds."""
+    virtual = sorted((item for item in created if item.is_virtual), key=lambda item: item.name, reverse=True)
+    inner: dict[str, list[str]] = {item.name: [] for item in virtual}
+    for name, is_inner in _tables(connection) if virtual else ():
+        owner = next((item for item in virtual if name.startswith(f"{item.name}_")), None)
+        if owner is not None and (_ends_as_inner(name, owner) if is_inner is None else is_inner):
+            inner[owner.name].append(name)
+    return inner
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[str, bool | None]]:
+    """Return the names of all tables, and whether SQLite knows them as inner ones (``None``: it does not tell)."""
+    if sqlite3.sqlite_version_info < (3, 37):
+        return [(row[0], None) for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return [(row[1], row[2] == "shadow") for row in connection.execute("PRAGMA main.table_list").fetchall()]
+
+
+def _ends_as_inner(name: str, owner: Item) -> bool:
+    module = re.search(r"\sUSING\s+(\w+)", owner.sql, re.IGNORECASE)
+    return module is not None and name[len(owner.name) + 1 :] in _INNER.get(module[1].lower(), ())
+
+
+def _is_textless(item: Item, inner: Sequence[str]) -> bool:
+    """Return whether it is full-text search that has its text elsewhere, or nowhere."""
+    ends = {name[len(item.name) + 1 :] for name in inner}
+    return "content" not in ends and not ends.isdisjoint(("data", "segdir"))
+
+
+def _copy_table(source: sqlite3.Connection, target: sqlite3.Connection, item: Item, inner: Sequence[str]) -> None:
     table = _quoted(item.name)
+    if _is_textless(item, inner):
+        for name in inner:
+            target.execute(f"DELETE FROM {_quoted(name)}")  # what the empty table began with
+            _copy_rows(source, target, name, [_quoted(column) for column in _columns(source, name)])
+        target.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")  # drops the words of rows deleted since
+        return
     columns = [_quoted(name) for name in _columns(source, item.name)]
-    rowid = _rowid(source, item, columns)
-    listed = ", ".join(rowid + columns)
-    marks = ", ".join("?" * (len(rowid) + len(columns)))
-    target.executemany(
-        f"INSERT INTO {table} ({listed}) VALUES ({marks})",
-        source.execute(f"SELECT {listed} FROM {table}"),
-    )
+    _copy_rows(source, target, item.name, _rowid(source, item, columns) + columns)
     if "AUTOINCREMENT" in item.sql.upper():
         row = source.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (item.name,)).fetchone()
         if row is not None:
             target.execute("DELETE FROM sqlite_sequence WHERE name = ?", (item.name,))
             target.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (item.name, row[0]))
+
+
+def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, name: str, columns: Sequence[str]) -> None:
+    listed, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    rows = source.execute(f"SELECT {listed} FROM {_quoted(name)}")
+    target.executemany(f"INSERT INTO {_quoted(name)} ({listed}) VALUES ({marks})", rows)
 
 
 def _rowid(source: sqlite3.Connection, item: Item, columns: Sequence[str]) -> list[str]:
@@ -165,9 +215,7 @@ def _unique_key(connection: sqlite3.Connection, table: str) -> list[str]:
     return []
 
 
-def _compare(
-    ours: sqlite3.Connection, theirs: sqlite3.Connection, table: str, session: tuple[str, str]
-) -> Iterator[str]:
+def _compare(ours: sqlite3.Connection, theirs: sqlite3.Connection, table: str, place: Place) -> Iterator[str]:
     columns = _columns(theirs, table)
     if _columns(ours, table) != columns:
         yield f"table {table!r} is not there as it should be"
@@ -179,13 +227,13 @@ def _compare(
     order = ", ".join(_quoted(column) + collation for column in ordered)
     select = f"SELECT {', '.join(map(_quoted, ordered))} FROM {_quoted(table)} ORDER BY {order}"
     for have, want in _merged(ours.execute(select), theirs.execute(select), width):
-        place = place_of(table, dict(zip(ordered[:width], want or have or (), strict=False)), session)
+        row = place.words(table, dict(zip(ordered[:width], want or have or (), strict=False)))
         if have is None:
-            yield f"{place} is missing"
+            yield f"{row} is missing"
         elif want is None:
-            yield f"{place} should not be there"
+            yield f"{row} should not be there"
         else:
-            yield f"{place} differs in {', '.join(c for c, a, b in zip(ordered, have, want, strict=True) if a != b)}"
+            yield f"{row} differs in {', '.join(c for c, a, b in zip(ordered, have, want, strict=True) if a != b)}"
 
 
 Row = tuple[Any, ...]

@@ -115,7 +115,7 @@ class Group:
             how = "was deleted" if loaded.state.deleted else "is there already, and is not this conversation"
             return f"session {one.session_id!r} {how}"
         except (InvalidInput, RuleViolation) as error:
-            return str(error)
+            return neutral.refusal_of(one.conversation, error)
 
     def _receipt(self, plan: Plan, position: int) -> Receipt:
         state = plan.loaded.state

@@ -28,7 +28,7 @@ from eventsourcing.utils import resolve_topic
 
 from turnlog.adapters.following import Follow
 from turnlog.domain.envelope import erase
-from turnlog.domain.errors import StoreUnavailable
+from turnlog.domain.errors import ConcurrencyConflict, StoreUnavailable
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
 
@@ -226,6 +226,7 @@ class MemoryRecorder(MemoryProcessRecorder):
         self._views = views
         self._keys: dict[str, dict[tuple[str, str], KeyRow]] = {}
         self._snapshots: dict[str, SnapshotRow] = {}
+        self._forgotten: set[str] = set()
         self._closed = False
 
     def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
@@ -234,13 +235,21 @@ class MemoryRecorder(MemoryProcessRecorder):
             self._require_open()
             if not batches or not all(self._fits(batch) for batch in batches):
                 batches = again(self)
+                if not all(self._fits(batch) for batch in batches):
+                    raise ConcurrencyConflict("a version or key of what was to be appended is taken")
             return [self._write(batch) for batch in batches]
 
     def _fits(self, batch: Batch) -> bool:
         versions = self._places.get(batch.stream, ([], []))[0]
         keys = self._keys.get(batch.stream, {})
-        taken = any((key.kind, key.key) in keys for key in batch.keys)
-        return not taken and (not batch.rows or batch.rows[0][0] > (versions[-1] if versions else 0))
+        if any((key.kind, key.key) in keys for key in batch.keys):
+            return False
+        if not batch.rows:
+            return True
+        first = batch.rows[0][0]
+        if batch.stream in self._forgotten and not versions:
+            return first == 1  # a handle from before clear() decides again, and finds no session
+        return first > (versions[-1] if versions else 0)
 
     def _write(self, batch: Batch) -> int:
         stream = batch.stream
@@ -316,6 +325,7 @@ class MemoryRecorder(MemoryProcessRecorder):
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            self._forgotten.update(self._places)
             for part in (self._rows, self._places, self._keys, self._snapshots):
                 part.clear()
 

@@ -1,5 +1,6 @@
 """turnlog's neutral form of a conversation (docs/import-format.md): one line of JSON, and its commands."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,10 +13,12 @@ from turnlog import inputs, structures
 from turnlog.decider import Said
 from turnlog.domain import commands as c
 from turnlog.domain.commands import Command, Found, FoundCall, fingerprint
-from turnlog.domain.errors import InvalidInput
+from turnlog.domain.errors import InvalidInput, RuleViolation
 from turnlog.domain.events import Json
 from turnlog.domain.session import decide, evolve, initial
 
+LINE = "the line"
+"""What an error names that is about no field."""
 OPEN = "open"
 """What the neutral form calls a session that is active."""
 
@@ -140,9 +143,36 @@ def conversation_of(line: bytes) -> Conversation:
         InvalidInput: it is not JSON, or not of the neutral form; the message says where.
     """
     try:
-        return _decode(line)
+        conversation = _decode(line)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(LINE, str(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput("the line", str(error)) from error
+        raise InvalidInput(LINE, _not_json(line, error)) from error
+    _require_once(line)
+    return conversation
+
+
+def _not_json(line: bytes, error: Exception) -> str:
+    try:
+        line.decode()
+    except UnicodeDecodeError as wrong:
+        return f"is not UTF-8: byte {line[wrong.start]:#x} at index {wrong.start}"
+    return f"is not JSON: {str(error).removeprefix('JSON is malformed: ')}"
+
+
+def _require_once(line: bytes) -> None:
+    """Refuse a key that stands twice in one object: of its two values msgspec takes the last without a word."""
+    try:
+        json.loads(line, object_pairs_hook=_once, parse_int=str, parse_float=str)
+    except RecursionError as error:
+        raise InvalidInput(LINE, "is nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Json]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(LINE, f"the key {inputs.shown(twice)} stands twice in one object")
 
 
 def content_hash(conversation: Conversation) -> bytes:
@@ -188,22 +218,42 @@ def said_in(conversation: Conversation, new_id: Callable[[], str]) -> Iterator[l
 
 
 def versions_after(conversation: Conversation) -> list[int]:
-    """Return the session's version before the first event and after each: what an import of it alone leads to."""
+    """Return the session's version before the first event and after each: what an import of it alone leads to.
+
+    Raises:
+        InvalidInput: the rules forbid an event; the message names it.
+    """
     state = initial("", conversation.conversation_id)
     at = datetime.min.replace(tzinfo=UTC)
     called: set[str] = set()
     for fact in decide(state, start_of(conversation)):
         state = evolve(state, fact, at)
     versions = [state.version]
-    for said in said_in(conversation, lambda: ""):
+    for i, said in enumerate(said_in(conversation, lambda: "")):
         for one in said:
             if isinstance(one.command, c.CallTool):
                 called.add(one.command.call_id)
             known = isinstance(one.command, c.ReturnTool) and one.command.call_id in called
-            for fact in decide(state, one.command, Found(call=FoundCall("") if known else None)):
+            try:
+                facts = decide(state, one.command, Found(call=FoundCall("") if known else None))
+            except InvalidInput as error:
+                field = "id" if error.field == "call_id" else error.field  # as the form calls it
+                raise InvalidInput(f"events[{i}].{field}", error.expected) from error
+            except RuleViolation as error:
+                raise InvalidInput(f"events[{i}]", str(error)) from error
+            for fact in facts:
                 state = evolve(state, fact, at)
         versions.append(state.version)
     return versions
+
+
+def refusal_of(conversation: Conversation, error: Exception) -> str:
+    """Say why the rules forbid this conversation, and at which event, if it is not another session that does."""
+    try:
+        versions_after(conversation)
+    except InvalidInput as placed:
+        return str(placed)
+    return str(error)
 
 
 def _said_message(command: c.AddMessage, at: datetime | None, *, given: bool) -> Said:
@@ -237,10 +287,11 @@ def _commands(place: str, event: OtherEvent) -> list[Command]:
 
 def _add_message(place: str, event: MessageEvent, new_id: Callable[[], str]) -> c.AddMessage:
     metadata = dict(event.metadata or {})
-    if event.parent_id is not UNSET:
-        metadata["parent_id"] = event.parent_id
-    if event.rank is not UNSET:
-        metadata["rank"] = event.rank
+    for name, value in (("parent_id", event.parent_id), ("rank", event.rank)):
+        if value is not UNSET and name in metadata:
+            raise InvalidInput(f"{place}.metadata.{name}", f"the field {name} stands beside it; give one of them")
+        if value is not UNSET:
+            metadata[name] = value
     return c.AddMessage(
         new_id() if event.message_id is None else inputs.identifier(f"{place}.message_id", event.message_id),
         inputs.role(f"{place}.role", event.role),

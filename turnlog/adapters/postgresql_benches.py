@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 
+import psycopg
 from psycopg import errors
 from psycopg.types.numeric import Int8
 
@@ -147,6 +148,13 @@ class Benches:
 
     @contextmanager
     def _session(self) -> Generator[Connection, None, None]:
-        """Lend a connection of its own, closed at the end: what it claims is free then, whatever becomes of us."""
+        """Lend a connection of its own, closed at the end: what it claims is free then, whatever becomes of us.
+
+        A server notices a little later that it was closed; so what was claimed is given back first.
+        """
         with closing(self._pool.session()) as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                with suppress(psycopg.Error):
+                    run(connection, "SELECT pg_advisory_unlock_all()", prepare=False)

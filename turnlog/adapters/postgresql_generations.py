@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 
 from turnlog.adapters.names import quoted
-from turnlog.adapters.telling import place_of
+from turnlog.adapters.telling import Place
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 
 PATIENCE_S = 0.1
@@ -155,20 +155,18 @@ def move(connection: Any, built: str, schema: str, created: Sequence[Item]) -> N
 # --- comparing --------------------------------------------------------------------------------------------------------
 
 
-def differences(
-    connection: Any, ours: str, theirs: str, created: Sequence[Item], session: tuple[str, str]
-) -> Iterator[str]:
+def differences(connection: Any, ours: str, theirs: str, created: Sequence[Item], place: Place) -> Iterator[str]:
     """Say in words in which rows two generations differ, without what stands in them.
 
     The server compares, in one statement a table: both sides are of one moment, and only differences travel. Rows meet
-    by a unique key where there is one. ``session`` names the columns that tell a row's tenant and session.
+    by a unique key where there is one.
     """
     for item in created:
         if item.kind == "TABLE":
-            yield from _compare(connection, f"{quoted(ours)}.{item.name}", f"{quoted(theirs)}.{item.name}", session)
+            yield from _compare(connection, f"{quoted(ours)}.{item.name}", f"{quoted(theirs)}.{item.name}", place)
 
 
-def _compare(connection: Any, ours: str, theirs: str, session: tuple[str, str]) -> Iterator[str]:
+def _compare(connection: Any, ours: str, theirs: str, place: Place) -> Iterator[str]:
     table = theirs.partition(".")[2].strip('"')
     columns = _columns(connection, theirs)
     if _columns(connection, ours) != columns:
@@ -177,13 +175,13 @@ def _compare(connection: Any, ours: str, theirs: str, session: tuple[str, str]) 
     key = _unique_key(connection, theirs)
     for have, want in _pairs(connection, ours, theirs, key):
         row: dict[str, Any] = want or have or {}
-        place = place_of(table, {column: row[column] for column in key or columns}, session)
+        words = place.words(table, {column: row[column] for column in key or columns})
         if have is None:
-            yield f"{place} is missing"
+            yield f"{words} is missing"
         elif want is None:
-            yield f"{place} should not be there"
+            yield f"{words} should not be there"
         else:
-            yield f"{place} differs in {', '.join(c for c in columns if have[c] != want[c]) or 'how it is stored'}"
+            yield f"{words} differs in {', '.join(c for c in columns if have[c] != want[c]) or 'how it is stored'}"
 
 
 def _columns(connection: Any, table: str) -> list[str]:

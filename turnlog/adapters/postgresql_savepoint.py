@@ -26,14 +26,22 @@ def savepoint(connection: Connection) -> Generator[None, None, None]:
         yield
         if connection.info.transaction_status == pq.TransactionStatus.INERROR:
             raise errors.InFailedSqlTransaction("a statement failed, and its error was not let out")
-    except BaseException:
-        if connection.info.transaction_status in _INSIDE:
-            run(connection, "ROLLBACK TO turnlog_attempt", prepare=False)
-            run(connection, "RELEASE turnlog_attempt", prepare=False)
+    except BaseException as error:
+        if not connection.closed and isinstance(error, Exception):
+            _end(connection, "ROLLBACK TO turnlog_attempt")
         raise
+    _end(connection)
+
+
+def _end(connection: Connection, *statements: str) -> None:
+    words = "the transaction of a view's rows was ended inside; a projection must not commit or roll back"
     if connection.info.transaction_status not in _INSIDE:
-        raise StoreUnavailable("the transaction of a view's rows was ended inside; a projection must not commit")
-    run(connection, "RELEASE turnlog_attempt", prepare=False)
+        raise StoreUnavailable(words)
+    try:
+        for statement in (*statements, "RELEASE turnlog_attempt"):
+            run(connection, statement, prepare=False)
+    except errors.InvalidSavepointSpecification as error:
+        raise StoreUnavailable(words) from error
 
 
 def of_the_server(error: Exception) -> bool:

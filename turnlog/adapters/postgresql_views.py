@@ -7,7 +7,6 @@ written ``%s``); it names its tables without a schema, must not commit, and to b
 schemas in the database.
 """
 
-import logging
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
@@ -18,6 +17,7 @@ from psycopg import errors
 
 from turnlog.adapters import postgresql_generations as generations
 from turnlog.adapters.bookkeeping import Bookkeeping
+from turnlog.adapters.held import Held
 from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.postgresql_benches import Bench, Benches
 from turnlog.adapters.postgresql_connection import Connection, run
@@ -27,9 +27,10 @@ from turnlog.adapters.postgresql_savepoint import of_the_server, savepoint
 from turnlog.adapters.postgresql_tables import BOOKKEEPING
 from turnlog.adapters.postgresql_trials import Trials
 from turnlog.adapters.postgresql_view_tables import MessageTable, SessionTable
+from turnlog.adapters.telling import Place as RowPlace
 from turnlog.adapters.view_queries import ViewQueries
 from turnlog.domain.errors import InvalidInput, StoreError
-from turnlog.projections.applying import forget
+from turnlog.projections.applying import try_to_forget
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionIndex
 from turnlog.projections.view_store import (
@@ -45,7 +46,6 @@ from turnlog.projections.view_store import (
 
 PAGE = 2_000
 """Events a transaction; while it lasts, nobody can erase."""
-_log = logging.getLogger("turnlog")
 
 
 class PostgreSQLViews:
@@ -65,7 +65,10 @@ class PostgreSQLViews:
         self._registered: dict[str, Projection | RowProjection] = {}
         self._books = books = Bookkeeping(names, "%s", self._table)
         self.checkpoints, self.record = books.checkpoints, books.record
-        self.parked, self.release = books.parked, books.release
+        self.release = books.release
+        held = Held(books)
+        self.records, self.parked = books.parked, held.parked
+        self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         trials = Trials(pool, None if bench is not None and bench.temporary else self._table(names.trials))
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
         queries = ViewQueries(place, names, "POSTGRESQL", schema)
@@ -110,14 +113,7 @@ class PostgreSQLViews:
         view = self._registered.get(stored.name)
         if view is None or view.revision != stored.revision:
             return False
-        try:
-            with self.attempt(connection):
-                return forget(view, connection, stream)
-        except Exception as error:
-            if self.is_failure(error):
-                raise
-            _log.exception("view %s could not forget a session", stored.name)
-            return False
+        return try_to_forget(self, view, connection, stream)
 
     def discard_builds(self) -> list[str]:
         """Drop what unfinished rebuilds left behind; return the views that are being built right now."""
@@ -194,12 +190,13 @@ class PostgreSQLViews:
             self.uninstall(connection, view.name)
             self.install(connection, view)
 
-    def finish(self, view: StoredView) -> None:
-        """Create the indexes that queries need, and have the server learn what the tables hold."""
-        with self._place.write() as connection:
+    def lay_out(self, built: ViewStore, name: str) -> None:
+        """Create, where it was built, the indexes that queries need, and have the server learn what the tables hold."""
+        view, schema = self._registered[name], cast("PostgreSQLViews", built).schema
+        with built.write() as connection:
             if isinstance(view, SessionTable | MessageTable):
                 view.create_indexes(connection)
-            generations.analyze(connection, self.schema, generations.items(connection, self.schema))
+            generations.analyze(connection, schema, generations.items(connection, schema))
 
     def adopt(self, connection: Any, built: ViewStore, name: str) -> None:
         """Move the generation that was built to the place of the one here, in the caller's transaction."""
@@ -207,23 +204,32 @@ class PostgreSQLViews:
         without = self._bookkeeping()
         with built.read() as source:
             created = generations.items(source, built.schema, without)
-            at, parked = built.checkpoints(source)[name], built.parked(source, name)
+            at, records = built.checkpoints(source)[name], built.records(source, name)
         old = generations.read(self._books.created(connection, name))
         generations.lock(connection, self.schema, old, monotonic() + self._pool.timeout_s)
         self.uninstall(connection, name)
         generations.require_free(connection, self.schema, built.schema, without)
         generations.move(connection, built.schema, self.schema, created)
         self._books.insert(connection, at, generations.written(created))
-        for one in parked:
-            self.park(connection, one)
+        for record in records:
+            self.park(connection, record)
 
-    def differences(self, connection: Any, built: ViewStore, name: str) -> Iterator[str]:  # noqa: ARG002 - the port's
+    def clear_away(self, name: str) -> None:
+        """Do nothing: what was replaced is gone with the swap."""
+
+    def differences(
+        self,
+        connection: Any,  # noqa: ARG002 - the port's
+        built: ViewStore,
+        name: str,
+        tenant: str | None,
+    ) -> Iterator[str]:
         """Say where the rows here are not those that were built."""
         built = cast("PostgreSQLViews", built)
-        session = (self._names.column("tenant"), self._names.column("session_id"))
+        place = RowPlace(self._names.column("tenant"), self._names.column("session_id"), tenant)
         with built.read() as theirs:
             created = generations.items(theirs, built.schema, self._bookkeeping())
-            for words in generations.differences(theirs, self.schema, built.schema, created, session):
+            for words in generations.differences(theirs, self.schema, built.schema, created, place):
                 yield f"view {name!r}, {words}"
 
     # --- creating -----------------------------------------------------------------------------------------------------
@@ -276,15 +282,15 @@ class PostgreSQLViews:
         """Open a workshop with the view in it; what cannot be read there is made anew."""
         workshop = PostgreSQLViews(self._pool, self._names, bench)
         try:
-            workshop.begin(view)
+            workshop.furnish(view)
         except StoreError:
             if bench.temporary:
                 raise
             bench.empty()
-            workshop.begin(view)
+            workshop.furnish(view)
         return workshop
 
-    def begin(self, view: StoredView) -> None:
+    def furnish(self, view: StoredView) -> None:
         """Have the view in this workshop, as it was left or empty."""
         with self.write() as connection:
             if not generations.items(connection, self.schema):

@@ -9,6 +9,7 @@ Durability: ``full`` syncs the write-ahead log at every commit, ``normal`` only 
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol, TypeVar
 
 from eventsourcing.persistence import AggregateRecorder, ApplicationRecorder, InfrastructureFactory, ProcessRecorder
@@ -26,7 +27,7 @@ from turnlog.adapters.sqlite_recorders import (
 )
 from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
-from turnlog.domain.errors import CorruptLog, StoreError
+from turnlog.domain.errors import ConcurrencyConflict, CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
 
@@ -42,6 +43,8 @@ __all__ = [
 SCHEMA_VERSION = 1
 _SCHEMA = "turnlog.schema"
 """Where the tracking table keeps the version of the tables."""
+_SCRUB_PAUSES_S = (0, 0.01, 0.02, 0.05, 0.1, 0.2)
+"""Before each try to empty the write-ahead log beside readers."""
 
 
 R = TypeVar("R", bound="SQLiteAggregateRecorder | SQLiteTrackingRecorder")
@@ -101,7 +104,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
 
     def _schema_version(self) -> int | None:
         try:
-            return self.max_tracking_id(_SCHEMA)
+            return self._max_tracking_id(_SCHEMA)
         except CorruptLog as error:
             if "no such table" in str(error):
                 return None
@@ -110,21 +113,27 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
         """Commit ``batches``, see ``Recorder``: decided again under the lock, a conflict cannot come twice."""
         database = self.database
-        connection = database.acquire()
-        try:
-            positions = self._append(connection, batches)
-            if positions is None:
-                positions = self._append_again(connection, again)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            database.undo(connection)
-            raise database.translated(error) from error
-        except BaseException:
-            database.undo(connection)
-            raise
-        finally:
-            database.release()
-        if self._waiting:
-            self._tell()
+        since = None if database.holder is None else database.turn()
+        with database.mutex:  # as `Database.write` does it, without the time that lending takes
+            try:
+                connection = database.take(since)
+                try:
+                    positions = self._append(connection, batches)
+                    if positions is None:
+                        positions = self._append_again(connection, again)
+                except BaseException:
+                    try:
+                        connection.rollback()
+                    except sqlite3.Error:
+                        database.throw_away(connection)
+                    raise
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                raise database.translated(error) from error
+            finally:
+                database.holder = None
+                database.free()
+        if self._news.awaited:
+            self._news.tell()
         return positions
 
     def _append(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int] | None:
@@ -139,14 +148,18 @@ class SQLiteRecorder(SQLiteProcessRecorder):
             positions = [self._write_batch(connection, batch) for batch in batches]
             connection.execute("COMMIT")
         except sqlite3.IntegrityError:
-            self.database.undo(connection)
+            connection.rollback()
             return None
         return positions
 
     def _append_again(self, connection: sqlite3.Connection, again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
         batches = again(_Inside(self, connection))
-        positions = [self._write_batch(connection, batch) for batch in batches]
+        try:
+            positions = [self._write_batch(connection, batch) for batch in batches]
+        except sqlite3.IntegrityError as error:
+            words = "what was decided again does not fit the log"
+            raise ConcurrencyConflict(f"{self.database.name}: {words}: {error}") from error
         connection.execute("COMMIT")
         return positions
 
@@ -283,14 +296,16 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     def scrub(self, *, vacuum: bool) -> list[str]:
         """Rewrite the file without free space, and empty the write-ahead log; see ``Recorder``."""
         database = self.database
-        connection = database.acquire()
-        try:
-            with database.translating():
-                if vacuum:
-                    connection.execute("VACUUM")
+        if vacuum:
+            with database.alone() as connection:
+                connection.execute("VACUUM")
+        busy = True
+        for pause_s in _SCRUB_PAUSES_S:  # writers go first; waiting under the lock would keep them out
+            sleep(pause_s)
+            with database.alone(patient=False) as connection:
                 busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        finally:
-            database.release()
+            if not busy:
+                break
         pending = (
             [] if vacuum else ["free space inside the pages of the database file (scrub(vacuum=True) rewrites it)"]
         )

@@ -4,17 +4,19 @@ What turnlog asks for on top of them is in sqlite.py, which also says how atomic
 """
 
 import sqlite3
-import threading
-from collections.abc import Sequence
-from time import monotonic
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
+    DatabaseError,
     IntegrityError,
     Notification,
+    OperationalError,
+    PersistenceError,
     ProcessRecorder,
     StoredEvent,
     Tracking,
@@ -22,9 +24,9 @@ from eventsourcing.persistence import (
 )
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.following import Follow
+from turnlog.adapters.following import Follow, News
 from turnlog.adapters.names import name_range
-from turnlog.domain.errors import StoreUnavailable
+from turnlog.domain.errors import CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
 
 FEW = 8
@@ -32,6 +34,27 @@ FEW = 8
 POLL_S = 0.02
 """How often a waiting reader looks for events of other processes."""
 _ALL = 1 << 62
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def of_the_library(method: Callable[P, T]) -> Callable[P, T]:
+    """Make a method of ``eventsourcing``'s contract raise that library's errors; the cause is ours."""
+
+    @wraps(method)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except StoreError as error:
+            raise _persistence_error(error) from error
+
+    return wrapped
+
+
+def _persistence_error(error: StoreError) -> PersistenceError:
+    if isinstance(error.__cause__, sqlite3.IntegrityError):
+        return IntegrityError(error.__cause__)
+    return (DatabaseError if isinstance(error, CorruptLog) else OperationalError)(str(error))
 
 
 class SQLiteAggregateRecorder(AggregateRecorder):
@@ -53,6 +76,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         )
         self._ascending, self._descending = self._select.format("ASC"), self._select.format("DESC")
 
+    @of_the_library
     def create_table(self) -> None:
         """Create what is missing; several processes may do so at once."""
         with self.database.write() as connection:
@@ -68,6 +92,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         )
         return [events]
 
+    @of_the_library
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Insert all or none.
 
@@ -79,14 +104,9 @@ class SQLiteAggregateRecorder(AggregateRecorder):
 
     def _insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> list[int]:
         rows = [(self._key(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
-        try:
-            with self.database.write() as connection:
-                last = self._insert_rows(connection, rows)
-                self._also(connection, **kwargs)
-        except StoreUnavailable as error:
-            if isinstance(error.__cause__, sqlite3.IntegrityError):
-                raise IntegrityError(error.__cause__) from error
-            raise
+        with self.database.write() as connection:
+            last = self._insert_rows(connection, rows)
+            self._also(connection, **kwargs)
         return list(range(last - len(rows) + 1, last + 1))
 
     def _also(self, connection: sqlite3.Connection, **kwargs: Any) -> None:
@@ -101,6 +121,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         connection.executemany(self._inserts[1], rows)
         return int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
 
+    @of_the_library
     def select_events(
         self,
         originator_id: UUID | str,
@@ -147,15 +168,16 @@ class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
 
     def __init__(self, database: Database, **options: Any) -> None:
         super().__init__(database, **options)
-        self._news = threading.Condition()
-        self._waiting = 0
+        self._news = News(POLL_S)
 
+    @of_the_library
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Insert all or none, and return their positions."""
         positions = self._insert_events(stored_events, **kwargs)
         self._tell()
         return positions
 
+    @of_the_library
     def select_notifications(
         self,
         start: int | None,
@@ -173,6 +195,7 @@ class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
             for position, key, version, topic, state in rows
         ]
 
+    @of_the_library
     def max_notification_id(self) -> int | None:
         """Return the position of the newest event, ``None`` if there is none."""
         return self.position() or None
@@ -210,23 +233,11 @@ class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
 
     def wait_for_news(self, after: int, timeout_s: float) -> bool:
         """Wait for an event above ``after``: woken by this process, looking every 20 ms for others."""
-        deadline = monotonic() + timeout_s
-        with self._news:
-            self._waiting += 1
-            try:
-                while self.position() <= after:
-                    left = deadline - monotonic()
-                    if left <= 0:
-                        return False
-                    self._news.wait(min(left, POLL_S))
-                return True
-            finally:
-                self._waiting -= 1
+        return self._news.wait(lambda: self.position() > after, timeout_s)
 
     def _tell(self) -> None:
-        if self._waiting:
-            with self._news:
-                self._news.notify_all()
+        if self._news.awaited:
+            self._news.tell()
 
 
 class SQLiteTrackingRecorder(TrackingRecorder):
@@ -236,6 +247,7 @@ class SQLiteTrackingRecorder(TrackingRecorder):
         self.tracking_table = tracking_table
         self.database = database
 
+    @of_the_library
     def create_table(self) -> None:
         """Create what is missing."""
         with self.database.write() as connection:
@@ -247,6 +259,7 @@ class SQLiteTrackingRecorder(TrackingRecorder):
             " (application_name TEXT PRIMARY KEY, notification_id INTEGER NOT NULL)"
         )
 
+    @of_the_library
     def insert_tracking(self, tracking: Tracking) -> None:
         """Record that ``tracking`` was reached.
 
@@ -265,8 +278,12 @@ class SQLiteTrackingRecorder(TrackingRecorder):
         if cursor.rowcount < 1:
             raise IntegrityError(f"{tracking} is not above what was recorded")
 
+    @of_the_library
     def max_tracking_id(self, application_name: str) -> int | None:
         """Return the position recorded for this application."""
+        return self._max_tracking_id(application_name)
+
+    def _max_tracking_id(self, application_name: str) -> int | None:
         statement = f"SELECT notification_id FROM {self.tracking_table} WHERE application_name = ?"
         with self.database.read() as connection:
             row = connection.execute(statement, (application_name,)).fetchone()
@@ -280,6 +297,7 @@ class SQLiteProcessRecorder(SQLiteTrackingRecorder, SQLiteApplicationRecorder, P
         SQLiteTrackingRecorder.__init__(self, database, tracking_table=tracking_table)
         SQLiteApplicationRecorder.__init__(self, database, **options)
 
+    @of_the_library
     def create_table(self) -> None:
         """Create what is missing."""
         SQLiteApplicationRecorder.create_table(self)

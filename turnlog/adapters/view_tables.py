@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from msgspec.structs import astuple
 
@@ -11,6 +11,7 @@ from turnlog.domain.mapper import Codec, LogRow
 from turnlog.projections import message_index as m
 from turnlog.projections import session_index as s
 from turnlog.projections.brief import Abridged
+from turnlog.projections.view_store import View
 
 _CHUNK = 250
 """Sessions a query; SQLite's oldest limit is 999 parameters."""
@@ -19,9 +20,10 @@ _CHUNK = 250
 class SessionTable:
     """The session index, kept in one table."""
 
-    def __init__(self, view: s.SessionIndex, names: Names) -> None:
+    def __init__(self, view: View, names: Names) -> None:
         self.name = view.name
         self.revision = view.revision
+        self.tables = (names.session_index,)
         self._names = names
         self._codec = Abridged(s.CLASSES)
         table = quoted(names.session_index)
@@ -34,6 +36,10 @@ class SessionTable:
             f" ON CONFLICT ({key}) DO UPDATE SET {updated}"
         )
         self._delete = f"DELETE FROM {table} WHERE {columns[0]} = ? AND {columns[1]} = ?"
+
+    def under(self, names: Names) -> "SessionTable":
+        """Return the view with its table under another name."""
+        return SessionTable(self, names)
 
     def create(self, connection: sqlite3.Connection) -> None:
         """Create the table and its indexes."""
@@ -60,9 +66,10 @@ class SessionTable:
 class MessageTable:
     """The message index, kept in two tables: messages, and sessions with their owners."""
 
-    def __init__(self, view: m.MessageIndex, names: Names) -> None:
+    def __init__(self, view: View, names: Names) -> None:
         self.name = view.name
         self.revision = view.revision
+        self.tables = (names.message_index, names.message_owners)
         self._names = names
         self._codec = Abridged(m.CLASSES)
         table, owners = quoted(names.message_index), quoted(names.message_owners)
@@ -88,6 +95,10 @@ class MessageTable:
         self._first_kept = f"SELECT min({ordinal}) FROM ({kept})"
         self._drop_older = f"DELETE FROM {table} WHERE {of_session} AND {ordinal} < ?"
         self._disown = f"DELETE FROM {owners} WHERE {of_session}"
+
+    def under(self, names: Names) -> "MessageTable":
+        """Return the view with its tables under other names."""
+        return MessageTable(self, names)
 
     def create(self, connection: sqlite3.Connection) -> None:
         """Create the tables and their indexes."""
@@ -145,6 +156,10 @@ class MessageTable:
             for o, ordinal, message_id, position, item, version in said
         ]
         connection.executemany(self._insert, rows)
+
+
+BuiltIn: TypeAlias = SessionTable | MessageTable
+BUILT_IN = (SessionTable, MessageTable)
 
 
 def _create(connection: sqlite3.Connection, names: Names, *tables: str) -> None:

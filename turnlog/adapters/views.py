@@ -1,26 +1,26 @@
 """Views on SQLite: in the log's own file, or (for a log in memory) in a database of their own.
 
 The built-in views' rows are in view_tables.py, their queries in view_queries.py; how one generation takes the place of
-another is in generations.py. Columns called ``tenant`` and ``session_id`` tell whose rows are whose.
+another is in generations.py, and for the built-in views in swapping.py. Columns called ``tenant`` and ``session_id``
+tell whose rows are whose.
 """
 
-import logging
-import re
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from typing import cast
 from uuid import uuid4
 
-from turnlog.adapters import generations
+from turnlog.adapters import generations, scratch, swapping
 from turnlog.adapters.bookkeeping import Bookkeeping, Trials
 from turnlog.adapters.database import Busy, Database
+from turnlog.adapters.held import Held
 from turnlog.adapters.names import Names
+from turnlog.adapters.telling import Place
 from turnlog.adapters.view_queries import ViewQueries
-from turnlog.adapters.view_tables import MessageTable, SessionTable
+from turnlog.adapters.view_tables import BUILT_IN, MessageTable, SessionTable
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
-from turnlog.projections.applying import forget
+from turnlog.projections.applying import try_to_forget
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionIndex
 from turnlog.projections.view_store import Checkpoint, Projection, RowProjection, StoredView, View, ViewStore
@@ -43,9 +43,6 @@ _FAILURES = frozenset(
 """What SQLite says when the trouble is its own."""
 PAGE = 500
 """Events a transaction; while it lasts, nobody can append."""
-_BUILD = re.compile(r"(rebuild-\w+|check-\w+-[0-9a-f]{32})(?=[.-]|$)", re.ASCII)
-"""How the names of scratch databases begin, after the database's own and a dash."""
-_log = logging.getLogger("turnlog")
 
 
 class SQLiteViews:
@@ -60,7 +57,10 @@ class SQLiteViews:
         books, trials = Bookkeeping(names), Trials(database.path)
         self._books = books
         self.checkpoints, self.record = books.checkpoints, books.record
-        self.parked, self.park, self.release = books.parked, books.park, books.release
+        self.park, self.release = books.park, books.release
+        held = Held(books)
+        self.records, self.parked = books.parked, held.parked
+        self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
         queries = ViewQueries(database, names)
         self.select_sessions = queries.select_sessions
@@ -115,29 +115,22 @@ class SQLiteViews:
         view = self._registered.get(stored.name)
         if view is None or view.revision != stored.revision:
             return False
-        try:
-            with self.attempt(connection):
-                return forget(view, connection, stream)
-        except Exception as error:
-            if self.is_failure(error):
-                raise
-            _log.exception("view %s could not forget a session", stored.name)
-            return False
+        return try_to_forget(self, view, connection, stream)
 
     def discard_builds(self) -> list[str]:
         """Delete what unfinished rebuilds and checks left behind; return the views that are being built right now."""
         path = self._database.path
-        if path is None:
-            names = {f"rebuild-{name}" for name in self._registered}
-        else:
-            names = {found[1] for rest in _beside(path, "-*") if (found := _BUILD.match(rest[1:]))}
+        names = [f"rebuild-{name}" for name in self._registered] if path is None else scratch.left_beside(path)
         pending: list[str] = []
-        for name in sorted(names):
+        for name in names:
+            kind, view, *_ = name.split("-")
             with self._database.claim(name) as got:
-                if got:
-                    _discard(self._database, name)
-                else:
-                    pending.append(name.split("-")[1])
+                if not got:
+                    pending.append(view)
+                    continue
+                if kind == "rebuild":
+                    self.clear_away(view)
+                scratch.discard(self._database, name)
         return pending
 
     # --- what the engine asks (ViewStore) -----------------------------------------------------------------------------
@@ -170,19 +163,16 @@ class SQLiteViews:
                 if begun and connection.in_transaction:
                     connection.execute("ROLLBACK")
 
-    @contextmanager
-    def write(self, *, wait: bool = True) -> Generator[sqlite3.Connection | None, None, None]:
+    def write(self, *, wait: bool = True) -> AbstractContextManager[sqlite3.Connection | None]:
         """Lend the writing connection in a transaction; ``None`` if that would take waiting for, and must not."""
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(self._database.write(wait=wait, synced=False))
-            except Busy:
-                connection = None
-            yield connection
+        try:
+            return self._database.write(wait=wait, synced=False)
+        except Busy:
+            return nullcontext()
 
     @contextmanager
     def attempt(self, connection: sqlite3.Connection) -> Generator[None, None, None]:
-        """Undo what is done inside if it raises.
+        """Undo what is done inside if it raises; what is no ``Exception`` ends the whole transaction.
 
         Raises:
             StoreUnavailable: what was done inside ended the transaction.
@@ -190,14 +180,11 @@ class SQLiteViews:
         connection.execute("SAVEPOINT turnlog_attempt")
         try:
             yield
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK TO turnlog_attempt")
-                connection.execute("RELEASE turnlog_attempt")
+        except Exception as error:
+            if connection.in_transaction or not self.is_failure(error):
+                _end_attempt(connection, "ROLLBACK TO turnlog_attempt")
             raise
-        if not connection.in_transaction:
-            raise StoreUnavailable("the transaction of a view's rows was ended inside; a projection must not commit")
-        connection.execute("RELEASE turnlog_attempt")
+        _end_attempt(connection)
 
     def is_failure(self, error: Exception) -> bool:
         """Return whether the database is to blame for ``error``, not the event."""
@@ -220,14 +207,13 @@ class SQLiteViews:
     def workshop(self, view: StoredView, *, keep: bool) -> Generator["SQLiteViews | None", None, None]:
         """Lend a database beside this one in which to build: see ``ViewStore``."""
         with ExitStack() as stack:
-            place = self._database
-            if self.read_only:
-                from tempfile import TemporaryDirectory  # with shutil: 3 ms, for a check only
-
-                directory = stack.enter_context(TemporaryDirectory(prefix="turnlog-"))
-                place = Database(f"{directory}/views")
             name = f"rebuild-{view.name}" if keep else f"check-{view.name}-{uuid4().hex}"
-            if not stack.enter_context(place.claim(name)):
+            try:
+                place = self._place(stack)
+                claimed = stack.enter_context(place.claim(name))
+            except OSError as error:
+                raise StoreUnavailable(f"{self._database.name}: no place to build a view: {error.strerror}") from error
+            if not claimed:
                 yield None
                 return
             workshop = stack.enter_context(closing(_workshop(place, name, view, self._names)))
@@ -236,10 +222,18 @@ class SQLiteViews:
             except BaseException:
                 if not keep:
                     workshop.close()
-                    _discard(place, name)
+                    scratch.discard(place, name)
                 raise
             workshop.close()
-            _discard(place, name)
+            scratch.discard(place, name)
+
+    def _place(self, stack: ExitStack) -> Database:
+        """Return the database beside which to build."""
+        if not self.read_only:
+            return self._database
+        from tempfile import TemporaryDirectory  # with shutil: 3 ms, for a check only
+
+        return Database(f"{stack.enter_context(TemporaryDirectory(prefix='turnlog-'))}/views")
 
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
@@ -248,36 +242,63 @@ class SQLiteViews:
             self.install(connection, view)
             generations.make_quick(connection, view)
 
-    def finish(self, view: StoredView) -> None:
-        """Do nothing: what is built here is copied."""
+    def lay_out(self, built: ViewStore, name: str) -> None:
+        """Copy what was built beside the generation here, if that can be done bit by bit."""
+        view = self._registered[name]
+        if isinstance(view, BUILT_IN):
+            with cast("SQLiteViews", built).read() as source:
+                swapping.lay_out(self._database, self._names, view, source)
 
     def adopt(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> None:
         """Put the generation that was built in the place of the one here, in the caller's transaction."""
-        built = cast("SQLiteViews", built)
+        built, view = cast("SQLiteViews", built), self._registered[name]
         with built.read() as source:
-            created = generations.complete(generations.items(source, self._books.tables), self._registered[name])
-            self.uninstall(connection, name)
-            generations.require_free(connection, created)
-            generations.copy(source, connection, created)
+            created = generations.complete(generations.items(source, self._books.tables), view)
+            if isinstance(view, BUILT_IN):
+                swapping.switch(connection, view, self._books.created(connection, name))
+                self._books.delete(connection, name)
+            else:
+                self.uninstall(connection, name)
+                generations.require_free(connection, created)
+                generations.copy(source, connection, created)
             self._books.insert(connection, built.checkpoints(source)[name], generations.to_drop(created))
-            for parked in built.parked(source, name):
-                self.park(connection, parked)
+            for record in built.records(source, name):
+                self.park(connection, record)
 
-    def differences(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> Iterator[str]:
+    def clear_away(self, name: str) -> None:
+        """Drop what was laid out or replaced, bit by bit."""
+        view = self._registered.get(name)
+        if isinstance(view, BUILT_IN):
+            swapping.clear(self._database, view)
+
+    def differences(
+        self, connection: sqlite3.Connection, built: ViewStore, name: str, tenant: str | None
+    ) -> Iterator[str]:
         """Say where the rows here are not those that were built."""
         built = cast("SQLiteViews", built)
-        session = (self._names.column("tenant"), self._names.column("session_id"))
+        place = Place(self._names.column("tenant"), self._names.column("session_id"), tenant)
         with built.read() as theirs:
             created = generations.items(theirs, self._books.tables)
-            for words in generations.differences(connection, theirs, created, session):
+            for words in generations.differences(connection, theirs, created, place):
                 yield f"view {name!r}, {words}"
+
+
+def _end_attempt(connection: sqlite3.Connection, *statements: str) -> None:
+    try:
+        for statement in (*statements, "RELEASE turnlog_attempt"):
+            connection.execute(statement)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        words = "the transaction of a view's rows was ended inside; a projection must not commit or roll back"
+        raise StoreUnavailable(words) from error
 
 
 def _workshop(place: Database, name: str, view: StoredView, names: Names) -> SQLiteViews:
     """Open a scratch database with the view in it; what cannot be read there is made anew."""
     with suppress(StoreError):
         return _opened(place.beside(name), view, names)
-    _discard(place, name)
+    scratch.discard(place, name)
     return _opened(place.beside(name), view, names)
 
 
@@ -294,23 +315,3 @@ def _opened(database: Database, view: StoredView, names: Names) -> SQLiteViews:
         workshop.close()
         raise
     return workshop
-
-
-def _discard(place: Database, name: str) -> None:
-    """Delete a scratch database with the files beside it; its claim is held, and stays unless it is used once only."""
-    place.discard(name)
-    if place.path is None:
-        return
-    scratch = f"{place.path}-{name}"
-    for rest in _beside(scratch, ".trial-*"):
-        Path(scratch + rest).unlink(missing_ok=True)
-    if name.startswith("check-"):
-        Path(f"{scratch}.claim").unlink(missing_ok=True)
-
-
-def _beside(path: str, pattern: str) -> list[str]:
-    """Return how the names of files go on that begin with ``path``."""
-    start = Path(path)
-    from glob import escape  # with fnmatch: for builds only
-
-    return [file.name[len(start.name) :] for file in start.parent.glob(escape(start.name) + pattern)]

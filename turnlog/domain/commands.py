@@ -4,6 +4,8 @@ Values in a command have passed the edge (``turnlog.inputs``): they are well-for
 ``decide`` to say. Ids that the caller did not give have been made by then.
 """
 
+import re
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -34,7 +36,6 @@ class StartSession(_Wish, frozen=True, kw_only=True):
     data: dict[str, Json] = {}
     context: dict[str, Json] = {}
     metadata: dict[str, Json] = {}
-    messages: tuple[AddMessage, ...] = ()
     continued_from: str | None = None
 
 
@@ -219,26 +220,38 @@ class Found(_Wish, frozen=True):
     """What a command names and state does not hold.
 
     ``message`` is the visible message named (or, for ``PopMessage``, the last one); ``kept`` is how many of the newest
-    messages ``CompactHistory`` keeps when it reaches back to the call of a tool's result.
+    messages ``CompactHistory`` keeps when it reaches back to the call of a tool's result; ``same`` tells whether the
+    history is already what ``SetHistory`` makes it.
     """
 
     message: FoundMessage | None = None
     call: FoundCall | None = None
     run: FoundRun | None = None
     kept: int = 0
+    same: bool = False
 
 
 NOTHING = Found()
 
-LOOKING_UP = frozenset({EditMessage, RemoveMessage, PopMessage, CompactHistory, ReturnTool, StartRun, FinishRun})
+LOOKING_UP = frozenset(
+    {EditMessage, RemoveMessage, PopMessage, SetHistory, CompactHistory, ReturnTool, StartRun, FinishRun}
+)
 """The commands that name something; for all others ``found`` is ``NOTHING``, at no read."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
-def fingerprint(commands: tuple[Command, ...]) -> bytes:
-    """Return 16 bytes that tell one command (or one turn of them) from another."""
+def fingerprint(commands: tuple[Command, ...], made: Sequence[str] = ()) -> bytes:
+    """Return 16 bytes that tell one command (or one turn of them) from another.
+
+    ``made`` are ids made on the way, in order: where a command names one, it counts by its place, not by what it is.
+    """
+    places = {_encode(id_): b"made %d" % i for i, id_ in enumerate(made)}
     digest = sha256()
     for command in commands:
-        digest.update(type(command).__name__.encode() + b"\n" + _encode(command) + b"\n")
+        words = _encode(command)
+        if places:
+            words = _STRING.sub(lambda found: places.get(found[0], found[0]), words)
+        digest.update(type(command).__name__.encode() + b"\n" + words + b"\n")
     return digest.digest()[:16]

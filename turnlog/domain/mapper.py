@@ -151,20 +151,26 @@ class Codec:
             form: Any = Whole
             decode = cast("Callable[[bytes], list[Whole[Any]]]", msgspec.json.Decoder(list[form[cls]]).decode)
             return self._runs.setdefault(topic, decode)
-        one = cast("Callable[[bytes], Whole[Any]]", self._brief_decoder(topic))
+        brief = self._brief_decoder(topic)
         split_up = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+        def one(state: bytes) -> Whole[Any]:
+            found = brief(state)
+            if found.private is None:
+                raise msgspec.ValidationError("the content is gone")
+            return Whole(found.header, found.private)
+
         return self._runs.setdefault(topic, lambda states: [one(bytes(state)) for state in split_up(states)])
 
     def _decoder(self, topic: str, form: Any) -> Callable[[bytes], Any]:
         if topic in self.registry.newest:
             return cast("Callable[[bytes], Any]", msgspec.json.Decoder(form[self.registry.newest[topic]]).decode)
-        self.registry.upcast(topic, {}) if topic not in self.registry.older else None
         decode = msgspec.json.Decoder(form[dict[str, Any]]).decode
 
         def decode_and_upcast(state: bytes) -> Any:
             whole = decode(state)
             if whole.private is None:
-                return whole
+                return whole  # nothing is asked of the schema: what is unknown here can have been erased too
             try:
                 cls, body = self.registry.upcast(topic, whole.private.body)
                 private = msgspec.structs.replace(whole.private, body=msgspec.convert(body, cls))

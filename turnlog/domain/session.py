@@ -70,7 +70,8 @@ def decide(state: SessionState, command: Command, found: Found = NOTHING) -> Eve
         case c.ClearHistory():
             return (e.HistoryCleared(),) if state.message_count else ()
         case c.SetHistory(messages):
-            return (e.HistoryReplaced(messages=messages),) if messages or state.message_count else ()
+            nothing = found.same or not (messages or state.message_count)
+            return () if nothing else (e.HistoryReplaced(messages=messages),)
         case c.CompactHistory(message_id, summary, _):
             nothing = found.kept >= state.message_count
             return () if nothing else (e.HistoryCompacted(message_id=message_id, summary=summary, kept=found.kept),)
@@ -163,7 +164,7 @@ def _start(state: SessionState, command: c.StartSession) -> Events:
         metadata=command.metadata,
         continued_from=command.continued_from,
     )
-    return (started, *(event for message in command.messages for event in _add_message(state, message)))
+    return (started,)
 
 
 def _add_message(state: SessionState, command: c.AddMessage) -> Events:

@@ -213,7 +213,10 @@ class Step(_Value, frozen=True, kw_only=True):
 
 
 class Change(_Value, frozen=True, kw_only=True):
-    """One difference; ``path`` is dotted, ``kind`` is ``added``, ``removed`` or ``changed``."""
+    """One difference; ``kind`` is ``added``, ``removed`` or ``changed``.
+
+    ``path`` is dotted; a key that is not only letters, digits, ``_`` and ``-`` stands in it as a JSON string.
+    """
 
     path: str
     kind: Literal["added", "removed", "changed"]

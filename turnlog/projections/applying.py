@@ -4,7 +4,9 @@ A session whose event cannot be applied is parked, alone and visibly. That is to
 parks nobody. An event that ends the process is noticed by the next one, see ``Trial``.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -18,6 +20,7 @@ DEATHS = 2
 """After so many processes that ended with the same event first in hand, its session is parked."""
 
 Applied: TypeAlias = Projection | RowProjection
+_log = logging.getLogger("turnlog")
 
 
 class Applier:
@@ -36,24 +39,27 @@ class Applier:
         ``None`` is returned, and nothing done, where somebody else is writing (without ``wait``), or where the view
         that is stored is not of this revision.
         """
-        try:
-            with views.write(wait=wait) as connection:
-                at = None if connection is None else views.checkpoints(connection).get(view.name)
-                if at is None or at.revision != view.revision:
-                    return None
-                reached = self._page(views, view, connection, at, limit or views.page, upto)
-        except SystemExit:
-            raise
-        except BaseException:
-            self._end_trial(views, view, None)
-            raise
+        with self._trying(views, view), views.write(wait=wait) as connection:
+            at = None if connection is None else views.checkpoints(connection).get(view.name)
+            if at is None or at.revision != view.revision:
+                return None
+            reached = self._page(views, view, connection, at, limit or views.page, upto)
         self._end_trial(views, view, reached)
         return reached
 
+    def finish(self, views: ViewStore, view: Applied, connection: Any) -> None:
+        """Bring the view to the log's end inside the caller's transaction."""
+        at, reached = None, views.checkpoints(connection)[view.name]
+        with self._trying(views, view):
+            while reached != at:
+                at, reached = reached, self._page(views, view, connection, reached, views.page, None)
+        self._end_trial(views, view, reached)
+
     def apply(self, views: ViewStore, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:
         """Hand rows over, but for those of parked sessions; park the sessions of those that cannot be applied."""
-        for stream in _deleted(rows):
-            views.release(connection, view.name, stream)
+        for row in _deleted(rows):
+            views.release(connection, view.name, row[1])
+            self._let_go(views, view, connection, row)
         parked = {parked.stream for parked in views.parked(connection, view.name)}
         rows = [row for row in rows if row[1] not in parked]
         if self._attempt(views, view, connection, rows) is None:
@@ -88,6 +94,8 @@ class Applier:
         first, last = rows[0][0], rows[-1][0]
         if trial is not None and alone and trial.position == first and trial.tries >= DEATHS:
             self._park(views, view, connection, rows[0], f"{trial.tries} processes ended while they applied it")
+            for row in _deleted(rows):
+                views.hold(connection, view.name, row[0])
         else:
             if not by_rows(view):
                 tries = trial.tries + 1 if trial is not None and trial.position == first else 1
@@ -96,6 +104,17 @@ class Applier:
         reached = at._replace(position=last, mark=mark(rows[-1]))
         views.record(connection, reached)
         return reached
+
+    @contextmanager
+    def _trying(self, views: ViewStore, view: Applied) -> Generator[None, None, None]:
+        """End the trial where an error is told: that is no death of the process."""
+        try:
+            yield
+        except SystemExit:
+            raise
+        except BaseException:
+            self._end_trial(views, view, None)
+            raise
 
     def _end_trial(self, views: ViewStore, view: Applied, reached: Checkpoint | None) -> None:
         """End the trial, unless what was tried one by one is not through yet."""
@@ -116,8 +135,6 @@ class Applier:
         return None
 
     def _hand_over(self, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:
-        for stream in _deleted(rows):
-            forget(view, connection, stream)
         if not rows:
             return
         if by_rows(view):
@@ -125,14 +142,31 @@ class Applier:
         else:
             view.apply([self.codec.recorded(row) for row in rows], connection)
 
+    def _let_go(self, views: ViewStore, view: Applied, connection: Any, tombstone: LogRow) -> None:
+        position, stream, *_ = tombstone
+        if not try_to_forget(views, view, connection, stream):
+            views.hold(connection, view.name, position)
+
     def _park(self, views: ViewStore, view: Applied, connection: Any, row: LogRow, error: str) -> None:
         position, stream, version, _, _ = row
         views.park(connection, Parked(view.name, stream, version, position, error, 1, self._clock()))
 
 
-def _deleted(rows: Sequence[LogRow]) -> list[str]:
-    """Return the streams that end in these rows."""
-    return [row[1] for row in rows if row[3].startswith(DELETED)]
+def _deleted(rows: Sequence[LogRow]) -> list[LogRow]:
+    """Return those of the rows that are the ends of their streams."""
+    return [row for row in rows if row[3].startswith(DELETED)]
+
+
+def try_to_forget(views: ViewStore, view: object, connection: Any, stream: str) -> bool:
+    """As ``forget``; a view that raises has not forgotten, and nothing of what it did then stays."""
+    try:
+        with views.attempt(connection):
+            return forget(view, connection, stream)
+    except Exception as error:
+        if views.is_failure(error):
+            raise
+        _log.exception("view %s could not forget a session", getattr(view, "name", ""))
+        return False
 
 
 def forget(view: object, connection: Any, stream: str) -> bool:

@@ -1,12 +1,11 @@
 """Building a view anew: to take the place of the one that answers, or to check it against."""
 
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from turnlog.domain.errors import StoreError
 from turnlog.domain.values import RebuildProgress
-from turnlog.projections.applying import Applied, Applier, forget, mark
+from turnlog.projections.applying import Applied, Applier, mark, try_to_forget
 from turnlog.projections.brief import DELETED
 from turnlog.projections.view_store import Checkpoint, ViewStore
 
@@ -26,28 +25,33 @@ class Builder:
         self._applier = applier
         self._recorder = applier.recorder
 
-    def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None) -> bool:
+    def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None, *, anew: bool = False) -> bool:
         """Build a new generation and put it in the place of the old one; return False if somebody else is building.
 
-        What was built is kept when this is interrupted, and the next call goes on with it. Only the last step, the
-        tail and the swap, keeps out whoever writes views or erases. Where appends go on meanwhile, the new generation
-        comes at least as far as the old one: the log's head is never behind a view that is stored. A session whose
-        erasure stands above that head is forgotten here, as it was there.
+        What was built is kept when this is interrupted, and the next call goes on with it, unless ``anew``. Only the
+        last step, the swap and the tail, keeps out whoever writes views or erases. The tail holds the ends of the
+        sessions that were erased meanwhile: what was built of them is forgotten in the transaction that makes it
+        visible, also where such an end stands above the log's head. The new generation comes at least as far as the old
+        one: the head is never behind a view that is stored.
         """
         with views.workshop(view, keep=True) as workshop:
             if workshop is None:
                 return False
-            if not self._is_of_this_log(workshop, view):
+            if anew or not self._is_of_this_log(workshop, view):
                 workshop.restart(view)
+            self._begin(workshop, view)
             self._fill(workshop, view, self._recorder.position(), progress)
-            workshop.finish(view)
+            self._fill(workshop, view, self._recorder.position(), None)
+            views.lay_out(workshop, view.name)
             with views.write() as connection:
-                self._fill(workshop, view, None, None)
-                self._forget_deleted(workshop, view)
                 views.adopt(connection, workshop, view.name)
+                self._applier.finish(views, view, connection)
+                reached = views.checkpoints(connection)[view.name].position
+                self._forget_deleted(views, view, connection, reached)
+            views.clear_away(view.name)
         return True
 
-    def check(self, views: ViewStore, view: Applied) -> list[str]:
+    def check(self, views: ViewStore, view: Applied, tenant: str | None) -> list[str]:
         """Build the view anew and say where the stored rows are not the same."""
         with views.workshop(view, keep=False) as workshop:
             if workshop is None:
@@ -56,12 +60,19 @@ class Builder:
                 at = views.checkpoints(connection).get(view.name)
             self._fill(workshop, view, at.position if at else 0, None)
             with views.read() as connection:
-                found = self._compare(views, view, connection, workshop)
+                found = self._compare(views, view, connection, workshop, tenant)
             if found:
                 # A session that was erased in between shows as a difference; with writers kept out there is no between.
                 with views.read() if views.read_only else views.write() as connection:
-                    found = self._compare(views, view, connection, workshop)
+                    found = self._compare(views, view, connection, workshop, tenant)
         return found
+
+    def _begin(self, workshop: ViewStore, view: Applied) -> None:
+        """Note where the log ends, if nothing of it was applied yet."""
+        position = self._recorder.position()
+        with workshop.write() as connection:
+            if workshop.checkpoints(connection)[view.name].position == 0:
+                workshop.begin(connection, view.name, position)
 
     def _fill(self, workshop: ViewStore, view: Applied, target: int | None, progress: Progress | None) -> None:
         """Apply the log up to ``target``, or to its end."""
@@ -89,35 +100,43 @@ class Builder:
         rows = self._recorder.select_log(after=at.position - 1, upto=at.position, limit=1)
         return at.position == 0 or (len(rows) == 1 and mark(rows[0]) == at.mark)
 
-    def _compare(self, views: ViewStore, view: Applied, connection: Any, workshop: ViewStore) -> list[str]:
+    def _compare(
+        self, views: ViewStore, view: Applied, connection: Any, workshop: ViewStore, tenant: str | None
+    ) -> list[str]:
         at = views.checkpoints(connection).get(view.name)
         if at is None or at.revision != view.revision:
             return [f"view {view.name!r} is not there in revision {view.revision}: rebuild it"]
         if not self._marks(at):
             return [f"view {view.name!r} has applied another event at position {at.position} than the log has there"]
         self._fill(workshop, view, at.position, None)
-        self._forget_deleted(workshop, view)
-        return list(islice(views.differences(connection, workshop, view.name), DIFFERENCES))
+        with workshop.write() as building:
+            self._forget_deleted(workshop, view, building, at.position)
+        return _distinct(views.differences(connection, workshop, view.name, tenant), DIFFERENCES)
 
-    def _forget_deleted(self, workshop: ViewStore, view: Applied) -> None:
-        """Forget the sessions that were erased, here as there at once, by events the view has not come to."""
+    def _forget_deleted(self, views: ViewStore, view: Applied, connection: Any, after: int) -> None:
+        """Forget the sessions that were erased, as is done at once, by events that the view has not come to."""
         topics = [topic for topic in self._applier.codec.registry.newest if topic.startswith(DELETED)]
-        unsettled = self._recorder.visible(limit=MOST) or ()
-        self._forget(workshop, view, [stream for stream in unsettled if self._is_deleted(stream)])
-        with workshop.read() as connection:
-            after = workshop.checkpoints(connection)[view.name].position
+        unsettled = self._recorder.visible(limit=MOST) or ()  # first: what is settled after this is found below
+        self._forget(views, view, connection, (stream for stream in unsettled if self._is_deleted(stream)))
         while rows := self._recorder.select_log(after=after, limit=PAGE, topics=topics):
-            self._forget(workshop, view, [row[1] for row in rows])
+            self._forget(views, view, connection, (row[1] for row in rows))
             after = rows[-1][0]
 
     def _is_deleted(self, stream: str) -> bool:
         newest = self._recorder.select_stream(stream, desc=True, limit=1)
         return newest[0][2].startswith(DELETED)
 
-    def _forget(self, workshop: ViewStore, view: Applied, streams: Sequence[str]) -> None:
-        if not streams:
-            return
-        with workshop.write() as connection:
-            for stream in streams:
-                workshop.release(connection, view.name, stream)
-                forget(view, connection, stream)
+    def _forget(self, views: ViewStore, view: Applied, connection: Any, streams: Iterable[str]) -> None:
+        for stream in streams:
+            views.release(connection, view.name, stream)
+            try_to_forget(views, view, connection, stream)
+
+
+def _distinct(words: Iterable[str], limit: int) -> list[str]:
+    """Return the first ``limit`` different ones; rows that may not be named are all called the same."""
+    found: dict[str, None] = {}
+    for word in words:
+        found[word] = None
+        if len(found) == limit:
+            break
+    return list(found)

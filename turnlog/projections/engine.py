@@ -4,6 +4,7 @@ Catching up is: select a page after the checkpoint, fold, write, checkpoint, com
 applied again: checkpoint and rows are of one transaction, under the lock that keeps other writers out.
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from turnlog.projections.view_store import Checkpoint, Parked, Projection, View,
 
 __all__ = ["Engine", "Projection"]
 
+_log = logging.getLogger("turnlog")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
@@ -48,7 +50,9 @@ class Engine:
     def add(self, projection: View) -> None:
         """Register a projection; create its view where there is none, rebuild it where it is of an older revision.
 
-        While another process rebuilds it, the older generation goes on answering.
+        While another process rebuilds it, the older generation goes on answering programs of its own revision. This one
+        does not believe its rows, another fold made them: ``catch_up`` says False and ``tail`` ``None`` until the new
+        one is there.
 
         Raises:
             InvalidInput: it is not a projection, its name is taken, or its tables are somebody else's.
@@ -142,18 +146,44 @@ class Engine:
             if not self._builder.rebuild(self._views, view, progress):
                 raise StoreError(f"view {view.name!r} is being rebuilt by another process or thread")
 
-    def check(self, name: str) -> list[str]:
-        """Fold the log independently, up to where the view is, and say where the view's rows are not the same."""
+    def check(self, name: str, tenant: str | None = None) -> list[str]:
+        """Fold the log independently, up to where the view is, and say where the view's rows are not the same.
+
+        Sessions are named; with ``tenant``, only that tenant's.
+
+        Raises:
+            StoreUnavailable: the storage fails, which says nothing of the view.
+        """
         (view,) = self._named((name,))
-        return self._builder.check(self._views, view)
+        return self._builder.check(self._views, view, tenant)
+
+    def holding(self) -> list[str]:
+        """Return the views that may hold something of deleted sessions though they have read of the deletion.
+
+        They have no ``forget``, or it raised. What has not read that far yet, see ``status``, is not among them.
+        """
+        with self._views.read() as connection:
+            return self._views.holding(connection)
+
+    def purge(self) -> None:
+        """Rebuild those of these views that this program knows: from a log that has erased it, nothing of it comes."""
+        for name in [] if self._views.read_only else self.holding():
+            view, stored = self._known.get(name), self._checkpoints().get(name)
+            if view is not None and stored is not None and stored.revision == view.revision:
+                try:
+                    self._builder.rebuild(self._views, view, None, anew=True)
+                except Exception:  # noqa: BLE001 - an application's; the view stays among those that hold
+                    _log.exception("view %s could not be rebuilt", name)
 
     def _install(self, view: Applied) -> None:
         stored = self._checkpoints().get(view.name)
         if stored is None:
+            position = self._recorder.position()
             with self._views.write() as connection:
                 stored = self._views.checkpoints(connection).get(view.name)
                 if stored is None:
                     self._views.install(connection, view)
+                    self._views.begin(connection, view.name, position)
                     return
         _require_not_newer(stored, view.revision)
         if stored.revision < view.revision:

@@ -6,16 +6,17 @@ a removal, an edit, a clearing or a compaction is met before the messages it con
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from turnlog.domain import events as e
-from turnlog.domain.errors import SessionGone, SessionNotFound
+from turnlog.domain.errors import InvalidInput, SessionGone, SessionNotFound
 from turnlog.domain.events import Erased, Event, Json
 from turnlog.domain.mapper import Codec, StreamRow
 from turnlog.domain.recorder import Reader
+from turnlog.domain.session import same_json
 from turnlog.domain.values import Message
 
 TOPICS = frozenset(
@@ -298,7 +299,8 @@ def everything(events: Iterable[Occurrence]) -> list[Message]:
                 said[event.message_id] = _added(occurrence, event)
             case e.HistoryReplaced(messages):
                 for item in messages:
-                    said.setdefault(item.message_id, _replaced(occurrence, item))
+                    first = said.setdefault(item.message_id, _replaced(occurrence, item))
+                    said[item.message_id] = with_content(first, item.content)
             case e.HistoryCompacted():
                 said[event.message_id] = _summary(occurrence, event)
             case e.MessageEdited(message_id, content) if message_id in said:
@@ -336,11 +338,17 @@ def _within(
     """Return the newest messages that fit, oldest first, and those before them, newest first."""
     taken: list[Message] = []
     for message in messages if last is None else islice(messages, last):
-        max_tokens -= count(message)
+        max_tokens -= _tokens(count(message))
         if max_tokens < 0:
             return taken[::-1], chain((message,), messages)
         taken.append(message)
     return taken[::-1], messages
+
+
+def _tokens(counted: object) -> int:
+    if type(counted) is not int or counted < 0:
+        raise InvalidInput("count", f"expected a function that gives an int of 0 or more, it gave {counted!r:.50}")
+    return counted
 
 
 def _result(message: Message) -> str | None:
@@ -399,6 +407,20 @@ def _begin_later(taken: list[Message], earlier: Iterator[Message]) -> list[Messa
     while cut := [i for i in _orphans(taken) if _result(taken[i]) not in nowhere]:
         taken = taken[cut[-1] + 1 :]
     return taken
+
+
+def same_messages(newest_first: Iterable[Message], given: Sequence[e.ReplacementMessage]) -> bool:
+    """Return whether the visible messages are those given, to the last field; a time not given is not compared."""
+    return all(
+        said is not None and item is not None and _is_said(said, item)
+        for said, item in zip_longest(newest_first, reversed(given))
+    )
+
+
+def _is_said(said: Message, item: e.ReplacementMessage) -> bool:
+    at = said.occurred_at if item.occurred_at is not None else None
+    fields = {name: getattr(said, name) for name in item.__struct_fields__ if name != "occurred_at"}
+    return same_json(e.ReplacementMessage(**fields, occurred_at=at), item)
 
 
 def visible_message(messages: Iterable[Message], message_id: str) -> Message | None:

@@ -42,7 +42,8 @@ class Projection(StoredView, Protocol):
     """An application's read model: every event of the log, in order, each exactly once.
 
     Two attributes are optional: ``key = "session"`` says that a row depends on one session only;
-    ``forget(tenant, session_id, connection)`` deletes what the view holds of a session that is being erased.
+    ``forget(tenant, session_id, connection)`` deletes what the view holds of a session that is being erased. Without it
+    the view is taken to hold what it was given (nothing is deleted by guessing at its tables) until it is rebuilt.
     """
 
     def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
@@ -164,6 +165,18 @@ class ViewStore(Protocol):
         """Forget that a session is parked."""
         ...
 
+    def begin(self, connection: Any, name: str, position: int) -> None:
+        """Note of a view that has read nothing that the log ends here: what is erased by now it will never hold."""
+        ...
+
+    def hold(self, connection: Any, name: str, position: int) -> None:
+        """Note that a view has come past the end of a session, at ``position``, without forgetting it."""
+        ...
+
+    def holding(self, connection: Any) -> list[str]:
+        """Return the views that may hold something of a deleted session though they have read that it was deleted."""
+        ...
+
     def install(self, connection: Any, view: StoredView) -> None:
         """Create a view, empty, at position 0.
 
@@ -188,16 +201,23 @@ class ViewStore(Protocol):
         """Empty this workshop: what it holds is of no use."""
         ...
 
-    def finish(self, view: StoredView) -> None:
-        """Do in this workshop what takes long, while the old generation still goes forward: then comes ``adopt``."""
+    def lay_out(self, built: "ViewStore", name: str) -> None:
+        """Copy what was built in a workshop beside the view here, letting writers in between, where that can be done.
+
+        What is laid out is personal data like the workshop's: it is dropped with that, if nobody adopts it.
+        """
         ...
 
     def adopt(self, connection: Any, built: "ViewStore", name: str) -> None:
-        """Put the view that was built in a workshop in the place of the one here, its checkpoint and all."""
+        """Put the view that was built, and laid out, in the place of the one here, its checkpoint and all."""
         ...
 
-    def differences(self, connection: Any, built: "ViewStore", name: str) -> Iterator[str]:
-        """Say in words, naming sessions, where the view here is not the one that was built."""
+    def clear_away(self, name: str) -> None:
+        """Drop what was replaced, letting writers in between."""
+        ...
+
+    def differences(self, connection: Any, built: "ViewStore", name: str, tenant: str | None) -> Iterator[str]:
+        """Say in words where the view here is not the one that was built, naming sessions (of ``tenant``, if given)."""
         ...
 
     def trial(self, name: str) -> "Trial | None":

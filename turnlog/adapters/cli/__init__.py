@@ -4,6 +4,18 @@ app.py names every command; guard.py says how a command begins and ends; the res
 are imported nowhere else in turnlog.
 """
 
-from turnlog.adapters.cli.app import main
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        from turnlog.adapters.cli.app import run  # takes a while: here Ctrl-C ends it as quietly as a command
+
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
 
 __all__ = ["main"]

@@ -1,5 +1,6 @@
 """Every command by its name."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -7,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from turnlog.adapters.cli import doctor, erasing, past, reading, transfer, upkeep
-from turnlog.adapters.cli.guard import guarded, version
-from turnlog.adapters.cli.output import print_line
+from turnlog.adapters.cli.guard import BAD, GOOD, forget_stdout, guarded, version
+from turnlog.adapters.cli.output import print_line, say
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "import": transfer.import_,
@@ -64,17 +65,39 @@ def _root(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit code."""
+    _require_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # an ASCII terminal shows \\U0001f642 where it has no such character
             reconfigure(errors="backslashreplace")
     try:
+        code = _exit_code_of(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        forget_stdout()
+        return GOOD
+    except OSError as error:
+        say(f"error: {error}")
+        forget_stdout()
+        return BAD
+    return code
+
+
+def _exit_code_of(arguments: Sequence[str]) -> int:
+    try:
         make_app()(list(arguments), prog_name="turnlog")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich and click end the process at one
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+    return GOOD
 
 
-def main() -> None:
-    """Run the command line of this process."""
-    sys.exit(run(sys.argv[1:]))
+def _require_streams() -> None:
+    """Open what is closed (``>&-``): the next file that is opened, a database, would take its place.
+
+    What is written to a standard output that was closed fails; what is said on such a standard error is lost.
+    """
+    for name, mode, flags in (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))

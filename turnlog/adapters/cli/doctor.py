@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import typer
@@ -11,6 +12,7 @@ from turnlog.adapters.cli import sqlite_checks
 from turnlog.adapters.cli.findings import Finding
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
 from turnlog.adapters.cli.output import print_json, print_table
+from turnlog.adapters.cli.there import path_of
 from turnlog.adapters.database import Database
 from turnlog.adapters.inside import decider_of
 
@@ -24,8 +26,10 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
 def doctor(*, store: StoreOption = None, tenant: TenantOption = DEFAULT_TENANT, as_json: JsonOption = False) -> None:
     """Examine the storage: versions and their hazards, durability really reached, locks, disk; exit 1 if bad."""
-    with opened(store, tenant) as db:
-        found = tuple(findings(db))
+    found = (_version(), *_not_writable(store))
+    if len(found) == 1:
+        with opened(store, tenant) as db:
+            found = (*found, *findings(db))
     diagnosis = Diagnosis(ok=all(finding.level != "bad" for finding in found), findings=found)
     if as_json:
         print_json(diagnosis)
@@ -35,9 +39,19 @@ def doctor(*, store: StoreOption = None, tenant: TenantOption = DEFAULT_TENANT, 
         raise typer.Exit(BAD)
 
 
+def _version() -> Finding:
+    return Finding("ok", "turnlog", f"{version()} on Python {platform.python_version()}")
+
+
+def _not_writable(url: str | None) -> Iterator[Finding]:
+    """Yield what keeps the store from being opened at all."""
+    path = path_of(url) if url else None
+    if path is not None and Path(path).exists():
+        yield from sqlite_checks.not_writable(Path(path))
+
+
 def findings(db: turnlog.ConversationStore) -> Iterator[Finding]:
     """Yield what there is to say of an open store."""
-    yield Finding("ok", "turnlog", f"{version()} on Python {platform.python_version()}")
     recorder = decider_of(db).recorder
     database = getattr(recorder, "database", None)
     if not isinstance(database, Database) or database.path is None:

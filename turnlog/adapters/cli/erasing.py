@@ -1,5 +1,6 @@
 """``delete``, ``erase``, ``scrub``: what is not to be there any more."""
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import Annotated
@@ -95,4 +96,9 @@ def _ask(question: str, *, yes: bool) -> None:
 
 def _say_pending(pending: Iterable[str]) -> None:
     for words in pending:
-        say(f"still to be scrubbed: {words}")
+        say(f"still to be scrubbed: {_as_commands(words)}")
+
+
+def _as_commands(words: str) -> str:
+    """Name the command where the words, written for Python, name the method."""
+    return re.sub(r"(store\.)?scrub\((vacuum=True)?\)", "`turnlog scrub`", words)

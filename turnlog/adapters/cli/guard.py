@@ -6,17 +6,16 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, ParamSpec, TypeAlias
 
 import typer
 
 import turnlog
 from turnlog.adapters.cli.output import say
-from turnlog.adapters.connect import sqlite_path
+from turnlog.adapters.cli.there import require_there
 from turnlog.domain.errors import InvalidInput, TurnlogError
 
-GOOD, BAD, USAGE, INTERRUPTED = 0, 1, 2, 130
+GOOD, BAD, INTERRUPTED = 0, 1, 130
 
 P = ParamSpec("P")
 
@@ -41,14 +40,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except BrokenPipeError:
-            _forget_stdout()
+            forget_stdout()
             code = GOOD
         except KeyboardInterrupt:
             say("interrupted")
             code = INTERRUPTED
-        except InvalidInput as error:
-            say(f"error: {error}")
-            code = USAGE
         except TurnlogError as error:
             say(f"error: {error}")
             code = BAD
@@ -72,28 +68,23 @@ def opened(url: str | None, tenant: str, *, create: bool = False) -> Generator[t
     """
     if not url:
         raise typer.BadParameter("name the store: --store URL, or TURNLOG_STORE in the environment")
-    if not create:
-        _require_there(url)
-    with turnlog.open(url, tenant=tenant) as store:
+    try:
+        require_there(url, create=create)
+        opening = turnlog.open(url, tenant=tenant)
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error)) from error
+    with opening as store:
         yield store
-
-
-def _require_there(url: str) -> None:
-    """Keep a mistyped name from making an empty store that then says there is nothing in it."""
-    if url.startswith("sqlite"):
-        path = sqlite_path(url)
-        if not Path(path).exists():
-            raise typer.BadParameter(f"there is no store {path!r} (`turnlog import` makes one)")
 
 
 def _give_up_stdout() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _forget_stdout()
+        forget_stdout()
 
 
-def _forget_stdout() -> None:
+def forget_stdout() -> None:
     """Leave nothing that the interpreter would still try to write at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

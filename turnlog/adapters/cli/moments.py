@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 import typer
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_DIGITS = 18
+"""Of the largest version that can be asked for."""
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
@@ -17,7 +19,11 @@ def moment_of(option: str, text: str | None) -> int | datetime | None:
     """
     if text is None:
         return None
-    return int(text) if text.isascii() and text.isdigit() else time_of(option, text)
+    if not (text.isascii() and text.isdigit()):
+        return time_of(option, text)
+    if len(text) > _DIGITS:
+        raise typer.BadParameter(f"{option}: no version has {len(text)} digits")
+    return int(text)
 
 
 def past_of(option: str, text: str | None, now: datetime | None = None) -> datetime | None:
@@ -46,7 +52,7 @@ def time_of(option: str, text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{option}: {text!r} is no time in ISO 8601, as 2026-01-31T12:00:00Z") from error
+        raise typer.BadParameter(f"{option}: {text!r:.100} is no time in ISO 8601, as 2026-01-31T12:00:00Z") from error
     if time.tzinfo is None:
         raise typer.BadParameter(f"{option}: {text!r} has no offset; add one, as {time.isoformat()}Z or …+01:00")
     return time

@@ -1,55 +1,89 @@
-"""What commands print: JSON for programs and tables for people on stdout, words and progress bars on stderr."""
+"""What commands print: JSON for programs and tables for people on stdout, words and progress bars on stderr.
 
+Stored text cannot pass for output: ``shown`` makes it one line without control characters; text of several lines is
+printed by ``print_block``, each of its lines further in than what names it.
+"""
+
+import re
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from unicodedata import category
 
 import msgspec
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 _UNLIMITED = 1_000_000
-_BIDIRECTIONAL = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_GAP = 2
+"""Blanks between two columns."""
+_TAB = "\t"
+_DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_BREAKS = "\u2028\u2029"
+_UNSAFE = re.compile(f"[{_DIRECTIONS}{_BREAKS}]")
+_UNSAFE_IN_JSON = re.compile(f"[\x7f-\x9f{_DIRECTIONS}{_BREAKS}]")
 _encode = msgspec.json.Encoder().encode
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on one line, UTF-8 whatever the terminal's encoding."""
+    """Print one JSON document on one line, UTF-8 whatever the terminal's encoding; what a terminal obeys is escaped."""
+    document = _encode(value)
+    if not document.isascii() or b"\x7f" in document:
+        document = _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document.decode()).encode()
     sys.stdout.flush()
-    sys.stdout.buffer.write(_encode(value) + b"\n")
+    sys.stdout.buffer.write(document + b"\n")
 
 
 def say(words: str) -> None:
     """Print one line for people on stderr."""
-    print(f"turnlog: {' '.join(shown(words).split())}", file=sys.stderr)  # noqa: T201 - a command line prints
+    print(f"turnlog: {shown(' '.join(words.split()))}", file=sys.stderr)  # noqa: T201 - a command line prints
 
 
 def print_line(words: str, style: str = "") -> None:
-    """Print a line for people on stdout, however long it is."""
+    """Print one line for people on stdout, however long it is."""
+    _print_line(shown(words), style)
+
+
+def print_block(first: str, rest: str, text: str) -> None:
+    """Print a text for people, line by line as it is: after ``first`` its first line, after ``rest`` the others."""
+    for i, line in enumerate(text.split("\n")):
+        _print_line((rest if i else first) + shown(line, but=_TAB))
+
+
+def _print_line(line: str, style: str = "") -> None:
     if style and sys.stdout.isatty():
-        _print(Text(shown(words), style))
+        _print(Text(line, style))
     else:
-        sys.stdout.write(f"{shown(words)}\n")
+        sys.stdout.write(f"{line}\n")
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table for people."""
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], spare: Sequence[str] = ()) -> None:
+    """Print a table for people. Where it is too wide for the terminal the columns ``spare`` are left out, in order."""
+    cells = [[text_of(cell) for cell in row] for row in rows]
+    columns = {header: [row[i] for row in cells] for i, header in enumerate(headers)}
+    for header in spare:
+        if sys.stdout.isatty() and _width(columns) > Console(file=sys.stdout).width:
+            del columns[header]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
+    for header in columns:
         table.add_column(header, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(text_of(cell)) for cell in row))
-    _print(table)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(Text, row))
+    _print(table, whole=bool(spare))
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(map(cell_len, (header, *cells))) + _GAP for header, cells in columns.items()) - _GAP
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     """Print names and values, one a line; what is absent is left out."""
-    grid = Table.grid(padding=(0, 2))
+    grid = Table.grid(padding=(0, _GAP))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
     for name, value in fields:
@@ -58,9 +92,9 @@ def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
     _print(grid)
 
 
-def _print(what: Table | Text) -> None:
-    """Print in colour at a terminal; in a pipe nothing is wrapped or cut."""
-    width = None if sys.stdout.isatty() else _UNLIMITED
+def _print(what: Table | Text, *, whole: bool = False) -> None:
+    """Print in colour at a terminal; in a pipe, and if ``whole``, nothing is wrapped or cut."""
+    width = None if sys.stdout.isatty() and not whole else _UNLIMITED
     console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:  # rich would end the process itself at a closed pipe
         console.print(what, soft_wrap=isinstance(what, Text))
@@ -68,7 +102,7 @@ def _print(what: Table | Text) -> None:
 
 
 def text_of(value: Any) -> str:
-    """Return a value in the form people read: text as it is, times to the second, the rest as JSON."""
+    """Return a value in the form people read, on one line: text as it is, times to the second, the rest as JSON."""
     match value:
         case None:
             return ""
@@ -77,25 +111,38 @@ def text_of(value: Any) -> str:
         case datetime():
             return f"{value:%Y-%m-%d %H:%M:%SZ}"
         case _:
-            return shown(_encode(value).decode())
+            return json_of(value)
 
 
-def shown(text: str) -> str:
-    """Return text safe for a terminal: control characters in it are shown, not obeyed."""
+def precise_of(one: datetime, other: datetime) -> tuple[str, str]:
+    """Return two times to the millisecond, or where that does not tell them apart to the microsecond."""
+    unit = "milliseconds" if one.microsecond // 1_000 != other.microsecond // 1_000 else "microseconds"
+    first, second = (time.replace(tzinfo=None).isoformat(" ", unit) for time in (one, other))
+    return f"{first}Z", f"{second}Z"
+
+
+def json_of(value: Any) -> str:
+    """Return a value as JSON for people, which tells 1 from "1" and "" from null."""
+    return shown(_encode(value).decode())
+
+
+def shown(text: str, but: str = "") -> str:
+    """Return text safe for one line of a terminal: control characters and line breaks are shown, not obeyed."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if not _is_control(char) else char.encode("unicode_escape").decode() for char in text)
+    return "".join(char.encode("unicode_escape").decode() if _is_unsafe(char, but) else char for char in text)
 
 
-def _is_control(char: str) -> bool:
-    return char in _BIDIRECTIONAL or (category(char) in ("Cc", "Cs") and char not in "\n\t")
+def _is_unsafe(char: str, but: str) -> bool:
+    return char not in but and (category(char) in ("Cc", "Cs") or _UNSAFE.match(char) is not None)
 
 
 @contextmanager
 def progress_bar(what: str, *, total: float | None = None) -> Generator["Bar", None, None]:
     """Show a bar on stderr while the block runs; nothing where stderr is no terminal."""
     out = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
+    words = TextColumn("{task.fields[words]}", markup=False)  # they name files
+    columns = (TextColumn("{task.description}"), BarColumn(), words, TimeRemainingColumn())
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         yield Bar(progress, what, total)
 
@@ -109,4 +156,4 @@ class Bar:
 
     def update(self, done: float, total: float | None, words: str) -> None:
         """Show that ``done`` of ``total`` is done."""
-        self._progress.update(self._task, completed=done, total=total, words=words)
+        self._progress.update(self._task, completed=done, total=total, words=shown(words))

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -9,7 +10,7 @@ import typer
 
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, SessionArgument, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.moments import moment_of
-from turnlog.adapters.cli.output import print_json, print_line, text_of
+from turnlog.adapters.cli.output import json_of, precise_of, print_block, print_json, print_line, text_of
 from turnlog.domain.events import Erased
 from turnlog.domain.values import Change, RecordedEvent, Step
 from turnlog.past import compare
@@ -46,7 +47,10 @@ def _print_step(step: Step, *, as_json: bool) -> None:
     about = (f"{event.version:>4}", text_of(event.occurred_at), event.topic.partition(".")[0], who)
     print_line("  ".join(part for part in about if part), "bold")
     for name, value in _fields(event):
-        print_line(f"        {name}: {text_of(value)}")
+        if isinstance(value, str):
+            print_block(f"        {name}: ", "          ", value)
+        else:
+            print_line(f"        {name}: {text_of(value)}")
     _print_changes(changes, "      ")
 
 
@@ -59,15 +63,20 @@ def _fields(event: RecordedEvent) -> Iterable[tuple[str, Any]]:
 def _print_changes(changes: Iterable[Change], indent: str = "") -> None:
     styles = {"added": "green", "removed": "red", "changed": "yellow"}
     for change in changes:
-        values = [text_of(value) for value in (change.before, change.after)]
-        match change.kind:
-            case "added":
-                what = values[1]
-            case "removed":
-                what = values[0]
-            case "changed":
-                what = f"{values[0] or 'nothing'} → {values[1] or 'nothing'}"
+        before, after = _values(change)
+        what = {"added": after, "removed": before, "changed": f"{before} → {after}"}[change.kind]
         print_line(f"{indent}{_MARKS[change.kind]} {change.path}: {what}", styles[change.kind])
+
+
+def _values(change: Change) -> tuple[str, str]:
+    """Return both values as people read them: those of the application as JSON, times so that they differ."""
+    before, after = change.before, change.after
+    if "." in change.path:
+        return json_of(before), json_of(after)
+    texts = text_of(before) or "nothing", text_of(after) or "nothing"
+    if isinstance(before, datetime) and isinstance(after, datetime) and texts[0] == texts[1]:
+        return precise_of(before, after)
+    return texts
 
 
 def _next_wanted() -> bool:

@@ -7,19 +7,36 @@ import typer
 
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, SessionArgument, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.moments import moment_of, past_of
-from turnlog.adapters.cli.output import print_fields, print_json, print_line, print_table, say, text_of
-from turnlog.domain.values import Message, SessionSummary
+from turnlog.adapters.cli.output import (
+    json_of,
+    print_block,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+    say,
+    text_of,
+)
+from turnlog.domain.values import STATUSES, Message, SessionSummary
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended.")]
 At = Annotated[str | None, typer.Option("--at", metavar="VERSION|TIME", help="As it was then (times with offset).")]
 
 
+def _known_status(status: str | None) -> str | None:
+    if status is not None and status not in STATUSES:
+        raise typer.BadParameter(f"expected one of {', '.join(sorted(STATUSES))}")
+    return status
+
+
 def sessions(
     *,
     user: Annotated[str | None, typer.Option("--user", help="Only this user's.")] = None,
     agent: Annotated[str | None, typer.Option("--agent", help="Only this agent's.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Only those with this status.")] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only those with this status.", callback=_known_status)
+    ] = None,
     route: Annotated[str | None, typer.Option("--route", help="Only those on this route now.")] = None,
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="TIME|AGO", help="Last changed before then, as 7d or 12h ago.")
@@ -49,7 +66,10 @@ def sessions(
     if as_json:
         print_json(page)
         return
-    print_table(("SESSION", "USER", "AGENT", "STATUS", "ROUTE", "STEP", "MESSAGES", "UPDATED"), map(_cells, page.items))
+    headers = ("SESSION", "USER", "AGENT", "STATUS", "ROUTE", "STEP", "MESSAGES", "UPDATED")
+    print_table(
+        headers, map(_cells, page.items), spare=("STEP", "ROUTE", "AGENT", "MESSAGES", "UPDATED", "STATUS", "USER")
+    )
     _say_more(page.next_cursor)
 
 
@@ -84,7 +104,8 @@ def show(
     visits = fields.pop("route_history")
     print_fields((name.replace("_", " "), value) for name, value in fields.items() if value is not False)
     if visits:
-        print_line("\nroutes, as they were visited", "bold")
+        print_line("")
+        print_line("routes, as they were visited", "bold")
         headers = ("ROUTE", "TITLE", "ENTERED", "EXITED", "COMPLETED")
         print_table(
             headers,
@@ -124,8 +145,10 @@ def _print_message(message: Message) -> None:
     print_line("  ".join(part for part in about if part), "bold")
     for call in message.tool_calls or ():
         print_line(f"  calls {text_of(call)}", "dim")
-    if message.content is not None:
-        print_line("\n".join(f"  {line}" for line in text_of(message.content).splitlines() or [""]))
+    if isinstance(message.content, str):
+        print_block("  ", "  ", message.content)
+    elif message.content is not None:
+        print_line(f"  {json_of(message.content)}")
 
 
 def users(
@@ -143,7 +166,7 @@ def users(
         print_json(page)
         return
     rows = ((row.user_id, row.sessions, row.messages, row.updated_at) for row in page.items)
-    print_table(("USER", "SESSIONS", "MESSAGES", "UPDATED"), rows)
+    print_table(("USER", "SESSIONS", "MESSAGES", "UPDATED"), rows, spare=("UPDATED", "SESSIONS", "MESSAGES"))
     _say_more(page.next_cursor)
 
 

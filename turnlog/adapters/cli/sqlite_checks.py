@@ -57,6 +57,13 @@ def findings(path: str, connection: sqlite3.Connection, synchronous: int, durabi
     yield _integrity(connection)
 
 
+def not_writable(path: Path) -> Iterator[Finding]:
+    """Yield what of the database cannot be written to; a store is not opened then, not even to read."""
+    for name, place in (("file", path), ("directory", path.absolute().parent)):
+        if not os.access(place, os.W_OK):
+            yield Finding("bad", name, f"{place} is read-only for this user; turnlog keeps files beside the database")
+
+
 def _library() -> Iterator[Finding]:
     good = sqlite3.sqlite_version_info >= OLDEST
     yield judged("SQLite", sqlite3.sqlite_version + ("" if good else ", needs 3.35 or newer"), good=good)

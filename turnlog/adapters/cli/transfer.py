@@ -4,7 +4,7 @@ import gzip
 import os
 import sys
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -13,7 +13,7 @@ import typer
 
 import turnlog
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
-from turnlog.adapters.cli.output import Bar, print_json, print_line, progress_bar, say, text_of
+from turnlog.adapters.cli.output import Bar, json_of, print_json, print_line, progress_bar, say
 from turnlog.adapters.conversations import ImportProgress, ImportReport, import_files
 from turnlog.adapters.export import export_log
 from turnlog.adapters.lines import STANDARD_INPUT, Lines, open_lines
@@ -133,7 +133,7 @@ def _print_conversations(report: ImportReport, *, check: bool) -> None:
     for mismatch in report.mismatches[:SHOWN]:
         print_line(
             f"{mismatch.file}, line {mismatch.line}, conversation {mismatch.conversation_id}: {mismatch.what} is "
-            f"{text_of(mismatch.found) or 'nothing'}, expected {text_of(mismatch.expected) or 'nothing'}"
+            f"{json_of(mismatch.found)}, expected {json_of(mismatch.expected)}"
         )
     _say_rest(len(report.mismatches), "things differ")
     print_line(
@@ -201,6 +201,16 @@ def _whole_file(path: Path) -> Generator[BinaryIO, None, None]:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+    except OSError as error:
+        _remove(unfinished)
+        if error.filename != str(unfinished):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the name that was asked for
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)
         raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
