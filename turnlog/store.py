@@ -16,7 +16,7 @@ from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError
+from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError, StoreUnavailable
 from turnlog.domain.events import Json
 from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import Batch, Reader, Recorder
@@ -395,7 +395,7 @@ class ConversationStore:
         if session_id is None:
             others += _found(self._recorder.check)
             for name in ("session_index", "message_index"):
-                others += _found(partial(self._engine.check, name))
+                others += _found(partial(self._engine.check, name, self.tenant))
         return self._prover.verify(session_id, heads, others)
 
     # --- erasure ------------------------------------------------------------------------------------------------------
@@ -427,6 +427,7 @@ class ConversationStore:
         it moved rows. Views that cannot forget are rebuilt. Backups are out of reach and yours to deal with.
         """
         inputs.flag("vacuum", vacuum)
+        self._catch_up_quietly()
         self._engine.purge()
         pending = self._unread()
         pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
@@ -597,9 +598,15 @@ class ConversationStore:
 
 
 def _found(check: Callable[[], list[str]]) -> list[str]:
-    """Return what a check finds; where the storage is too damaged to be checked, that."""
+    """Return what a check finds; where the storage is too damaged to be checked, that.
+
+    Raises:
+        StoreUnavailable: the check itself could not be made, which says nothing of what it checks.
+    """
     try:
         return check()
+    except StoreUnavailable:
+        raise
     except StoreError as error:
         return [str(error)]
 

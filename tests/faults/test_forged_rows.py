@@ -91,6 +91,13 @@ def test_a_session_without_an_id_is_found(path: Path) -> None:
         assert store.verify().sessions == 4
 
 
+@pytest.mark.parametrize(("stream", "version"), [("noslash", 1), ("/a", 1), ("default/a", "'one'"), (7, 1)])
+def test_a_row_that_is_of_no_session_is_found(path: Path, stream: str | int, version: int | str) -> None:
+    """Whatever it is called, and though no session's own check comes to it."""
+    _execute(path, f"INSERT INTO turnlog_events VALUES (NULL, ?, {version}, 'Mystery.v1', X'00')", stream)
+    assert (None, None, "there are 1 events of no session") in _found(path)
+
+
 def test_keys_of_a_deleted_session_are_found(path: Path) -> None:
     """A key may hold anything an application took for an id: a deletion must have destroyed it."""
     key = ("default/gone", "command", "alice@example.org", 2, b"0" * 16)

@@ -19,6 +19,8 @@ from turnlog.domain.errors import StoreUnavailable
 
 LONG_S = 20.0
 """How long a child may take."""
+FORKS = 100
+"""So many children are made beside busy threads: what goes wrong, goes wrong at a few instants only."""
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def fork_beside_threads(url: str, reading: bool) -> list[int | str]:
         for thread in threads:
             thread.start()
         results: list[int | str] = []
-        for _ in range(40):
+        for _ in range(FORKS):
             results.append(ended(forked(lambda: store.get("s").add_message("user", "of a child"))))
             sleep(0.001)
         done.set()
@@ -117,10 +119,10 @@ def fork_beside_threads(url: str, reading: bool) -> list[int | str]:
 @pytest.mark.parametrize("reading", [False, True])
 def test_forked_beside_busy_threads(url: str, reading: bool) -> None:
     """Children write, whatever other threads of their parent were doing when they were made."""
-    assert alone(fork_beside_threads, url, reading) == [0] * 40
+    assert alone(fork_beside_threads, url, reading) == [0] * FORKS
     with turnlog.open(url) as store:
         said = [message.content for message in store.get("s").history()]
-        assert said.count("of a child") == 40
+        assert said.count("of a child") == FORKS
         assert store.verify().ok
 
 

@@ -80,7 +80,9 @@ class Writer:
         n = self._random.randrange(2, 13)
         with session.turn(correlation_id=f"{self._seed}-{self._n}/{n}") as turn:
             for i in range(n):
-                session.add_message("assistant", f"{i} of {n}") if i % 2 else session.collect({str(self._n): i})
+                session.add_message("assistant", f"{i} of {n}") if i % 2 else session.collect(
+                    {f"{self._seed}-{self._n}": i}
+                )
         self._done(turn.receipt)
 
     def fork(self) -> None:

@@ -39,12 +39,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(c.AssignOwner, NAMES),
     st.builds(c.StartSession, user_id=st.none() | NAMES),
 )
-STARTS = st.builds(
-    c.StartSession,
-    user_id=st.none() | NAMES,
-    agent=st.none() | NAMES,
-    messages=st.lists(MESSAGES, max_size=2).map(tuple),
-)
+STARTS = st.builds(c.StartSession, user_id=st.none() | NAMES, agent=st.none() | NAMES)
 
 
 @dataclass

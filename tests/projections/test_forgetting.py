@@ -1,13 +1,13 @@
 """Erasing a session deletes its rows in every view in the same transaction, or says which views still hold it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from tests.projections.log import STARTED, Log, Words, filled, said, words
 from turnlog.domain import events as e
-from turnlog.domain.values import RebuildProgress
+from turnlog.domain.values import RebuildProgress, RecordedEvent
 from turnlog.projections.view_store import Trial
 
 
@@ -179,6 +179,41 @@ def stop(now: RebuildProgress) -> None:
     """Interrupt a rebuild when all is read."""
     if now.position == now.target:
         raise Stop
+
+
+class Indexed(Words):
+    """``Words`` with full-text search."""
+
+    def create(self, connection: Any) -> None:
+        """Create the tables."""
+        super().create(connection)
+        connection.execute("CREATE VIRTUAL TABLE search USING fts5 (session_id UNINDEXED, text)")
+
+    def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
+        """Index what is said."""
+        for recorded in events:
+            if isinstance(recorded.event, e.MessageAdded):
+                row = (recorded.session_id, recorded.event.message_id)
+                connection.execute("INSERT INTO search VALUES (?, ?)", row)
+
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
+        """Forget what the session said."""
+        assert tenant
+        connection.execute("DELETE FROM search WHERE session_id = ?", (session_id,))
+
+
+def test_purging_takes_deleted_words_out_of_search_indexes(log: Log) -> None:
+    """Full-text search keeps them in its parts until those are merged, although no search finds them."""
+    log.engine.add(Indexed())
+    for word in ("one", "unspeakable", "two"):
+        log.append(word, STARTED, said(word))
+        assert log.engine.catch_up()
+    log.delete("unspeakable")
+    assert log.engine.catch_up()
+    log.engine.purge()
+    blocks = log.query("SELECT block FROM search_data")
+    assert not any(b"unspeak" in block for (block,) in blocks)
+    assert any(b"one" in block for (block,) in blocks)
 
 
 def test_purging_leaves_a_view_that_cannot_be_rebuilt(log: Log, caplog: pytest.LogCaptureFixture) -> None:

@@ -96,6 +96,15 @@ def drop(connection: sqlite3.Connection, names: Sequence[str]) -> None:
             connection.execute(f"DROP {row[0]} {_quoted(name)}")
 
 
+def merge(connection: sqlite3.Connection, tables: Sequence[str]) -> None:
+    """Merge the parts of those tables that are full-text search: it keeps the words of deleted rows until then."""
+    for name in tables:
+        select = "SELECT sql FROM sqlite_master WHERE name = ? AND type = 'table'"
+        for (sql,) in connection.execute(select, (name,)).fetchall():
+            if _module(sql).startswith("fts"):
+                connection.execute(f"INSERT INTO {_quoted(name)} ({_quoted(name)}) VALUES ('optimize')")
+
+
 def copy(source: sqlite3.Connection, target: sqlite3.Connection, built: Sequence[Item]) -> None:
     """Create in ``target`` what was built in ``source``, rows and all.
 
@@ -153,8 +162,13 @@ def _tables(connection: sqlite3.Connection) -> list[tuple[str, bool | None]]:
 
 
 def _ends_as_inner(name: str, owner: Item) -> bool:
-    module = re.search(r"\sUSING\s+(\w+)", owner.sql, re.IGNORECASE)
-    return module is not None and name[len(owner.name) + 1 :] in _INNER.get(module[1].lower(), ())
+    return name[len(owner.name) + 1 :] in _INNER.get(_module(owner.sql), ())
+
+
+def _module(sql: str) -> str:
+    """Return the name of a virtual table's module."""
+    found = re.match(r"CREATE VIRTUAL TABLE .*?\sUSING\s+(\w+)", sql, re.IGNORECASE | re.DOTALL)
+    return found[1].lower() if found else ""
 
 
 def _is_textless(item: Item, inner: Sequence[str]) -> bool:
@@ -164,12 +178,11 @@ def _is_textless(item: Item, inner: Sequence[str]) -> bool:
 
 
 def _copy_table(source: sqlite3.Connection, target: sqlite3.Connection, item: Item, inner: Sequence[str]) -> None:
-    table = _quoted(item.name)
     if _is_textless(item, inner):
         for name in inner:
             target.execute(f"DELETE FROM {_quoted(name)}")  # what the empty table began with
             _copy_rows(source, target, name, [_quoted(column) for column in _columns(source, name)])
-        target.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")  # drops the words of rows deleted since
+        merge(target, [item.name])
         return
     columns = [_quoted(name) for name in _columns(source, item.name)]
     _copy_rows(source, target, item.name, _rowid(source, item, columns) + columns)

@@ -150,7 +150,7 @@ class Tables:
 
     @cached_property
     def parked(self) -> sa.Table:
-        """One row a session that a view could not apply, see ``Parked``."""
+        """One row a session that a view could not apply, see ``Parked``; and one a view, of no session, see held.py."""
         return self._table(
             self.names.parked,
             sa.Column("view", _BYTEWISE, nullable=False),

@@ -19,6 +19,7 @@ from turnlog.adapters.database import Database
 from turnlog.adapters.names import Names, name_range, quoted
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
 from turnlog.adapters.sqlite_recorders import (
+    ALL,
     FEW,
     SQLiteAggregateRecorder,
     SQLiteApplicationRecorder,
@@ -270,16 +271,22 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         return []
 
     def check(self) -> list[str]:
-        """Return what SQLite's own integrity check finds, and keys that no session has."""
+        """Return what SQLite's own integrity check finds, and how many events and keys are of no session."""
+        astray = (
+            f"SELECT count(*) FROM {self.events_table} WHERE typeof(originator_id) <> 'text'"
+            " OR instr(originator_id, '/') < 2 OR typeof(originator_version) <> 'integer'"
+            f" OR originator_version NOT BETWEEN 1 AND {ALL}"
+        )
         lost = (
-            f"SELECT DISTINCT k.originator_id FROM {self._keys_table} k WHERE NOT EXISTS (SELECT 1 FROM"
-            f" {self.events_table} e WHERE e.originator_id = k.originator_id) LIMIT 10"
+            f"SELECT count(*) FROM {self._keys_table} k WHERE NOT EXISTS (SELECT 1 FROM"
+            f" {self.events_table} e WHERE e.originator_id = k.originator_id)"
         )
         with self.database.read() as connection:
             rows = connection.execute("PRAGMA integrity_check").fetchall()
-            keys = connection.execute(lost).fetchall()
-        found = [] if rows == [("ok",)] else [str(row[0]) for row in rows]
-        return [*found, *(f"there are keys of session {stream!r}, which does not exist" for (stream,) in keys)]
+            counts = [("events", astray), ("keys", lost)]
+            found = [(what, connection.execute(statement).fetchone()[0]) for what, statement in counts]
+        damage = [] if rows == [("ok",)] else [str(row[0]) for row in rows]
+        return [*damage, *(f"there are {n} {what} of no session" for what, n in found if n)]
 
     def size_bytes(self) -> int | None:
         """Return the size of the database file and its write-ahead log."""

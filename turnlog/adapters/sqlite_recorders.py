@@ -33,7 +33,7 @@ FEW = 8
 """Up to so many rows are inserted by one statement."""
 POLL_S = 0.02
 """How often a waiting reader looks for events of other processes."""
-_ALL = 1 << 62
+ALL = 1 << 62
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
     ) -> list[StreamRow]:
         """Return a stream's rows, read on ``connection``."""
         statement = self._descending if desc else self._ascending
-        parameters = (originator_id, after, _ALL if upto is None else upto, -1 if limit is None else limit)
+        parameters = (originator_id, after, ALL if upto is None else upto, -1 if limit is None else limit)
         return connection.execute(statement, parameters).fetchall()
 
     def _key(self, originator_id: UUID | str) -> str:
@@ -209,7 +209,7 @@ class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
     ) -> list[LogRow]:
         """Return events in position order, see ``Recorder``."""
         where = ["position > ?", "position <= ?"]
-        parameters: list[object] = [after, _ALL if upto is None else upto]
+        parameters: list[object] = [after, ALL if upto is None else upto]
         if topics:
             where.append(f"topic IN ({', '.join('?' * len(topics))})")
             parameters += topics

@@ -265,6 +265,11 @@ class SQLiteViews:
             for record in built.records(source, name):
                 self.park(connection, record)
 
+    def merge(self, connection: sqlite3.Connection) -> None:
+        """Merge the parts of full-text search in all views: see ``ViewStore``."""
+        for name in self.checkpoints(connection):
+            generations.merge(connection, self._books.created(connection, name))
+
     def clear_away(self, name: str) -> None:
         """Drop what was laid out or replaced, bit by bit."""
         view = self._registered.get(name)

@@ -166,8 +166,15 @@ class Engine:
             return self._views.holding(connection)
 
     def purge(self) -> None:
-        """Rebuild those of these views that this program knows: from a log that has erased it, nothing of it comes."""
-        for name in [] if self._views.read_only else self.holding():
+        """Rebuild those of these views that this program knows: from a log that has erased it, nothing of it comes.
+
+        Search indexes, of whatever view, let go of words that were deleted.
+        """
+        if self._views.read_only:
+            return
+        with self._views.write() as connection:
+            self._views.merge(connection)
+        for name in self.holding():
             view, stored = self._known.get(name), self._checkpoints().get(name)
             if view is not None and stored is not None and stored.revision == view.revision:
                 try:

@@ -177,6 +177,10 @@ class ViewStore(Protocol):
         """Return the views that may hold something of a deleted session though they have read that it was deleted."""
         ...
 
+    def merge(self, connection: Any) -> None:
+        """Have search indexes, of all views, let go of words that were deleted."""
+        ...
+
     def install(self, connection: Any, view: StoredView) -> None:
         """Create a view, empty, at position 0.
 
