@@ -9,6 +9,7 @@ import pytest
 import turnlog
 from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
 from tests.faults.processes import together
+from tests.servers import hostile
 from turnlog.adapters import postgresql_tables
 from turnlog.adapters.connect import connect
 from turnlog.adapters.postgresql_connection import Connection
@@ -43,7 +44,7 @@ class _Next:
 
 def append_many(url: str, name: str, n: int) -> int:
     """Append ``n`` events to one stream, each of them contested."""
-    backend = connect(url, durability="full", engine=None, options={"timeout_s": 60.0})
+    backend = connect(url, durability="full", engine=None, options={"timeout_s": 300.0})
     for _ in range(n):
         backend.recorder.append((), one_more(name))
     backend.recorder.close()
@@ -180,6 +181,7 @@ def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postg
     short.close()
 
 
+@hostile
 def test_killed_backends(recorder: Recorder, postgresql_url: str) -> None:
     """While connections are killed all the time, every append is there exactly once, or its outcome is unknown."""
     over = threading.Event()

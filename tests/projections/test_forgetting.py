@@ -202,6 +202,7 @@ class Indexed(Words):
         connection.execute("DELETE FROM search WHERE session_id = ?", (session_id,))
 
 
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
 def test_purging_takes_deleted_words_out_of_search_indexes(log: Log) -> None:
     """Full-text search keeps them in its parts until those are merged, although no search finds them."""
     log.engine.add(Indexed())

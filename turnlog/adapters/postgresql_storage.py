@@ -23,7 +23,7 @@ def durability(pool: Pool) -> str:
 
 
 def check(pool: Pool, names: Names) -> list[str]:
-    """Return what amcheck finds in the indexes (nothing where it is not installed), and keys without a session."""
+    """Return what amcheck finds in the indexes (nothing where it is not installed), and how much is of no session."""
     events, keys = pool.table(names.events), pool.table(names.keys)
     found: list[str] = []
     for (index,) in pool.rows(
@@ -33,12 +33,15 @@ def check(pool: Pool, names: Names) -> list[str]:
         prepare=False,
     ):
         found += _checked(pool, index)
-    lost = pool.rows(
-        f"SELECT DISTINCT k.originator_id FROM {keys} k WHERE NOT EXISTS"
-        f" (SELECT FROM {events} e WHERE e.originator_id = k.originator_id) LIMIT 10",
-        prepare=False,
+    astray = f"SELECT count(*) FROM {events} WHERE strpos(originator_id, '/') < 2 OR originator_version < 1"
+    lost = (
+        f"SELECT count(*) FROM {keys} k WHERE NOT EXISTS"
+        f" (SELECT FROM {events} e WHERE e.originator_id = k.originator_id)"
     )
-    return [*found, *(f"there are keys of session {stream!r}, which does not exist" for (stream,) in lost)]
+    for what, statement in (("events", astray), ("keys", lost)):
+        ((n,),) = pool.rows(statement, prepare=False)
+        found += [f"there are {n} {what} of no session"] if n else []
+    return found
 
 
 def _checked(pool: Pool, index: str) -> list[str]:

@@ -214,6 +214,9 @@ class PostgreSQLViews:
         for record in records:
             self.park(connection, record)
 
+    def merge(self, connection: Any) -> None:
+        """Do nothing: PostgreSQL's search indexes let go of words with their rows, when they are vacuumed."""
+
     def clear_away(self, name: str) -> None:
         """Do nothing: what was replaced is gone with the swap."""
 
