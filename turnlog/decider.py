@@ -41,6 +41,7 @@ from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
 from turnlog.domain.values import Message, Receipt, SessionState
 from turnlog.inputs import WriteOptions
 from turnlog.projections.history import (
+    LARGEST_PAGE,
     Occurrence,
     messages_back,
     occurrences_back,
@@ -54,7 +55,6 @@ from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
 
 SNAPSHOT_EVERY = 100
 """Events between snapshots: opening a session folds fewer than this, however long it is."""
-_PAGE = 2_000
 
 
 class Loaded(NamedTuple):
@@ -159,12 +159,12 @@ class Decider:
         stream = self.stream(session_id)
         state, digest = loaded
         while True:
-            rows = reader.select_stream(stream, after=state.version, upto=upto, limit=_PAGE)
+            rows = reader.select_stream(stream, after=state.version, upto=upto, limit=LARGEST_PAGE)
             if not rows:
                 return Loaded(state, digest)
             state = fold(state, self.codec.facts(stream, rows, state.version))
             digest = header_of(rows[-1][3]).hash
-            if len(rows) < _PAGE:
+            if len(rows) < LARGEST_PAGE:
                 return Loaded(state, digest)
 
     def _snapshot(self, reader: Reader, session_id: str) -> Loaded | None:

@@ -15,6 +15,7 @@ from turnlog.decider import Decider
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.domain.events import HistoryReplaced, MessageEdited
 from turnlog.domain.values import Message, Page, SessionState, SessionSummary, UserSummary
+from turnlog.projections.building import Progress
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
 from turnlog.projections.message_index import MessageRow
@@ -113,15 +114,15 @@ class Index:
                 users.add(summary.user_id)
         return Counts(sessions, events, messages, len(users), statuses)
 
-    def level(self, *names: str) -> None:
+    def level(self, *names: str, progress: Progress | None = None) -> None:
         """Bring views (none named: all) up to the log's head, waiting for others if need be.
 
         Raises:
             StoreUnavailable: that took longer than the query timeout.
         """
         deadline = monotonic() + self._timeout_s
-        while not self._engine.catch_up(names=names or None, wait=False):
-            if self._engine.catch_up(names=names or None, wait=True):
+        while not self._engine.catch_up(names=names or None, wait=False, progress=progress):
+            if self._engine.catch_up(names=names or None, wait=True, progress=progress):
                 break
             if monotonic() > deadline:
                 which = f"views {', '.join(names)}" if names else "views"

@@ -13,9 +13,8 @@ from turnlog.domain.errors import CorruptLog, InvalidInput, SessionGone
 from turnlog.domain.events import Erased, Json
 from turnlog.domain.session import evolve, initial, same_json
 from turnlog.domain.values import Change, Diff, RecordedEvent, SessionState, Step
+from turnlog.projections.history import LARGEST_PAGE
 
-PAGE = 1_000
-"""How many events are read at a time."""
 _MISSING = object()
 _PLAIN = re.compile(r"[\w-]+")
 
@@ -58,7 +57,7 @@ def events(decider: Decider, session_id: str, after: int, upto: int) -> Iterator
     """
     stream = decider.stream(session_id)
     while after < upto:
-        rows = decider.recorder.select_stream(stream, after=after, upto=upto, limit=PAGE)
+        rows = decider.recorder.select_stream(stream, after=after, upto=upto, limit=LARGEST_PAGE)
         if not rows:
             return
         for position, version, topic, state in rows:

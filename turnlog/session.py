@@ -30,8 +30,8 @@ from turnlog.domain.values import (
 )
 from turnlog.inputs import WriteOptions
 from turnlog.projections import progress
-from turnlog.projections.history import TOPICS as HISTORY_TOPICS
 from turnlog.projections.history import (
+    LARGEST_PAGE,
     Occurrence,
     everything,
     living,
@@ -42,6 +42,7 @@ from turnlog.projections.history import (
     visible_message,
     window,
 )
+from turnlog.projections.history import TOPICS as HISTORY_TOPICS
 from turnlog.writing import SessionWriter, Turn
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Moment: TypeAlias = int | datetime
 """A version, or an aware time."""
-_WHOLE = 2_000
-"""Events a page, where a whole history is read."""
 
 
 class Home(Protocol):
@@ -254,7 +253,7 @@ class Session:
         if include_removed:
             messages = reversed(everything(self._forth(HISTORY_TOPICS, at)))
         else:
-            messages = self._messages(at, first_page=_WHOLE if last is None or before is not None else last)
+            messages = self._messages(at, first_page=LARGEST_PAGE if last is None or before is not None else last)
         if before is not None:
             messages = _before(messages, inputs.identifier("before", before))
         return window(messages, last=last, max_tokens=max_tokens, count=count, exact=exact)
@@ -605,7 +604,7 @@ class Session:
 
     def _forth(self, topics: frozenset[str], at: Moment | None) -> list[Occurrence]:
         """Return the events of these topics, oldest first."""
-        pages, pending = self._pages(at, _WHOLE)
+        pages, pending = self._pages(at, LARGEST_PAGE)
         decider = self._writer.decider
         found = occurrences_back(decider.codec, decider.stream(self.id), pages, topics, pending)
         return list(self._unless_gone(found))[::-1]

@@ -80,8 +80,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         clock: gives the time, aware; for tests.
         new_id: gives ids; for tests.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
-            waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False), ``names`` (a dict that renames
-            tables and view columns).
+            waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
+            that renames tables and view columns).
 
     Raises:
         InvalidInput: an argument is not understood.
@@ -350,18 +350,24 @@ class ConversationStore:
 
     # --- views --------------------------------------------------------------------------------------------------------
 
-    def add_projection(self, projection: Projection) -> None:
+    def add_projection(
+        self, projection: Projection, progress: Callable[[RebuildProgress], object] | None = None
+    ) -> None:
         """Keep an application's own read model up to date.
 
         That is an object with ``name``, ``revision``, ``create(connection)`` and ``apply(events, connection)``.
 
-        A revision other than the stored one rebuilds it. It is caught up by ``catch_up`` and by writers.
+        A revision other than the stored one rebuilds it; ``progress`` is as in ``rebuild``. It is caught up by
+        ``catch_up`` and by writers.
         """
-        self._engine.add(projection)
+        self._engine.add(projection, progress)
 
-    def catch_up(self) -> None:
-        """Bring every view that this store knows up to the log's head."""
-        self._index.level()
+    def catch_up(self, progress: Callable[[RebuildProgress], object] | None = None) -> None:
+        """Bring every view that this store knows up to the log's head.
+
+        ``progress`` is told after every page; what it raises interrupts.
+        """
+        self._index.level(progress=progress)
 
     def rebuild(self, view: str | None = None, progress: Callable[[RebuildProgress], object] | None = None) -> None:
         """Build a view (or all) anew from the log beside the one that answers, then swap in one transaction.

@@ -1,13 +1,17 @@
-"""Following a store's log: ``store.subscribe()``."""
+"""Following a store's log: ``store.subscribe()``.
+
+It is an iterator that waits. Who must not wait there takes what is there (``ready``) and waits elsewhere (``wait``).
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from threading import Event as Flag
 from types import TracebackType
 from typing import Self
 
 from turnlog import inputs
 from turnlog.decider import Decider
-from turnlog.domain.errors import InvalidInput, StoreUnavailable
+from turnlog.domain.errors import InvalidInput, StoreUnavailable, TurnlogError
 from turnlog.domain.recorder import Recorder
 from turnlog.domain.upcasting import Registry
 from turnlog.domain.values import RecordedEvent
@@ -38,30 +42,62 @@ class Subscription:
         return self
 
     def __next__(self) -> RecordedEvent:
-        while not self._is_over:
-            try:
-                event = next(self._page, None)
-                if event is None:
-                    self._look_further()
-                    continue
-            except StoreUnavailable:
-                if self._is_over:
-                    break
-                raise
-            self.position = event.position
-            return event
+        while not self.is_over:
+            for event in self.ready(1):
+                return event
+            self.wait(WAIT_S)
         raise StopIteration
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it was closed, or the store was."""
         return self._closed.is_set() or self._store_closed.is_set()
 
-    def _look_further(self) -> None:
+    def ready(self, limit: int) -> list[RecordedEvent]:
+        """Return the next events, at most ``limit``, without waiting; none at the log's head, and none once it is over.
+
+        ``position`` is then that of the last of them.
+        """
+        found: list[RecordedEvent] = []
+        try:
+            while not self.is_over and not found:
+                found = self._take(limit)
+                if not found and not self._look_further():
+                    break
+        except StoreUnavailable:
+            if not self.is_over:
+                raise
+        if found:
+            self.position = found[-1].position
+        return found
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at the log's head for news; return whether there is any. At most ``timeout_s``."""
+        try:
+            return not self.is_over and self._recorder.wait_for_news(self.position, timeout_s)
+        except StoreUnavailable:
+            if self.is_over:
+                return False
+            raise
+
+    def _take(self, limit: int) -> list[RecordedEvent]:
+        """Return what the page still has; what stands before an event that cannot be read is given out before that."""
+        found: list[RecordedEvent] = []
+        try:
+            for event in islice(self._page, limit):
+                found.append(event)  # noqa: PERF402 - list.extend would lose what came before an error
+        except TurnlogError:
+            if not found:
+                raise
+        return found
+
+    def _look_further(self) -> bool:
+        """Begin with what was written meanwhile, if anything was."""
         head = self._recorder.position()
-        if head > self.position:
-            self._page = self._through(head)
-        else:
-            self._recorder.wait_for_news(self.position, WAIT_S)
+        if head <= self.position:
+            return False
+        self._page = self._through(head)
+        return True
 
     def _through(self, head: int) -> Iterator[RecordedEvent]:
         yield from self._read(self.position, head)

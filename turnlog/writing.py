@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,11 +20,16 @@ from turnlog.drafting import Draft
 from turnlog.projections.history import Occurrence
 
 Committed = Callable[[Receipt], None]
+HELD: ContextVar[tuple["Turn", ...]] = ContextVar("turnlog.held", default=())
+"""The turns that belong to a context (an asyncio task and those it starts) and not to a thread; the innermost last."""
 _log = logging.getLogger("turnlog")
 
 
 class SessionWriter:
-    """What one handle knows of its session, and how it writes to it. A turn belongs to the thread that opened it."""
+    """What one handle knows of its session, and how it writes to it.
+
+    A turn belongs to the thread that opened it, or to the context that holds it (``HELD``).
+    """
 
     def __init__(self, decider: Decider, loaded: Loaded, committed: Committed) -> None:
         self.decider = decider
@@ -33,12 +39,15 @@ class SessionWriter:
 
     @property
     def turn(self) -> "Turn | None":
-        """The turn that this thread has open on this handle."""
-        return self._turns.get(threading.get_ident()) if self._turns else None
+        """The turn that this thread, or this context, has open on this handle."""
+        turn = self._turns.get(threading.get_ident()) if self._turns else None
+        if turn is not None:
+            return turn
+        return next((held for held in reversed(HELD.get()) if held.is_open and held.is_of(self)), None)
 
     @turn.setter
     def turn(self, turn: "Turn | None") -> None:
-        if turn is None:
+        if turn is None or turn in HELD.get():
             self._turns.pop(threading.get_ident(), None)
         else:
             self._turns[threading.get_ident()] = turn
@@ -71,7 +80,7 @@ class SessionWriter:
         made for the command; ``bare`` is the command without: by that a repetition is known. ``introduces``: see
         ``Said``.
         """
-        turn = self.turn
+        turn = self._turn_to_join()
         if not options and message_id is None and not introduces and (turn is None or turn.plain):
             said = Said(command, command)
             if turn is not None:
@@ -102,9 +111,21 @@ class SessionWriter:
     def open_turn(self, options: Mapping[str, Any]) -> "Turn":
         """Return a new turn, or one that joins the turn this thread has open."""
         checked = inputs.options(options)
-        if self.turn is not None and "command_id" in checked:
+        outer = self._turn_to_join()
+        if outer is not None and "command_id" in checked:
             raise InvalidInput("command_id", "a turn inside a turn joins it; give it to the outer one")
-        return Turn(self, checked, self.turn)
+        return Turn(self, checked, outer)
+
+    def _turn_to_join(self) -> "Turn | None":
+        """Return the open turn; what was meant for one that was dropped meanwhile is not written without it.
+
+        Raises:
+            InvalidInput: this context was made inside a turn that was dropped.
+        """
+        turn = self.turn
+        if turn is None and any(held.was_dropped and held.is_of(self) for held in HELD.get()):
+            raise InvalidInput("turn", "the turn in which this task was started was dropped")
+        return turn
 
 
 class Turn:
@@ -119,8 +140,23 @@ class Turn:
         self._outer = outer
         self.draft: Draft = Draft(writer, options.get("command_id")) if outer is None else outer.draft
         """What is said; shared by the turns that joined."""
+        self._is_begun = False
+        self._is_dropped = False
         self._mark = self.draft.mark()
-        self._open = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is said now is part of it."""
+        return self._is_begun and (self._outer is None or self._outer.is_open)
+
+    @property
+    def was_dropped(self) -> bool:
+        """Whether what is said now would have been part of it, and is not: it was dropped, or the outer one is over."""
+        return self._is_dropped or (self._is_begun and not self.is_open)
+
+    def is_of(self, writer: SessionWriter) -> bool:
+        """Return whether this is a turn of that handle."""
+        return self._writer is writer
 
     @property
     def plain(self) -> bool:
@@ -138,25 +174,34 @@ class Turn:
             raise InvalidInput("receipt", "the turn is not committed (yet)")
         return self.draft.receipt
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Open it. Whose it is, is said elsewhere: by ``with`` the thread's, by ``HELD`` a context's."""
         if self.draft.receipt is not None:
             raise InvalidInput("turn", "is over; open another with session.turn()")
-        if self._open:
+        if self._is_begun:
             raise InvalidInput("turn", "is open already; open another with session.turn()")
-        self._open = True
         self._mark = self.draft.mark()
+        self._is_begun = True
+
+    def end(self, *, drop: bool) -> None:
+        """Close it, and write what was said, unless it joined another, or ``drop`` that."""
+        self._is_begun, self._is_dropped = False, True  # should the commit fail
+        if drop:
+            self.draft.back_to(self._mark)
+        elif self._outer is None:
+            self.draft.commit()
+        self._is_dropped = drop
+
+    def __enter__(self) -> Self:
+        self.begin()
         self._writer.turn = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open = False
         self._writer.turn = self._outer
-        if kind is not None:
-            self.draft.back_to(self._mark)
-        elif self._outer is None:
-            self.draft.commit()
+        self.end(drop=kind is not None)
 
     def say(self, said: Said) -> Receipt:
         """Add a command, with the keywords of this turn and of those around it."""

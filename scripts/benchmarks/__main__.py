@@ -15,7 +15,7 @@ from types import MappingProxyType
 import msgspec
 from rich.console import Console
 
-from scripts.benchmarks import appending, conversations, processes, reading, report, storage, views
+from scripts.benchmarks import aio, appending, conversations, processes, reading, report, storage, views
 from scripts.benchmarks.host import host
 from scripts.benchmarks.measuring import Figure, Setting
 from scripts.benchmarks.report import Report
@@ -34,6 +34,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
         "sessions": views.sessions,
         "processes": processes.processes,
         "start": processes.start,
+        "asyncio": aio.concurrent,
         "import": conversations.imported,
         "blob": storage.blob,
     }

@@ -27,6 +27,8 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "replay": ("s",),
     "diff": ("s", 1, 3),
     "fork": ("s",),
+    "tail": ("--after", 0, "--limit", 3),
+    "project": ("tests.adapters.counting:Counted", "--once"),
     "users": (),
     "stats": (),
     "verify": (),

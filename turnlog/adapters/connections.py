@@ -6,7 +6,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import NamedTuple
 from urllib.parse import quote
-from weakref import WeakSet
+from weakref import ref
 
 from turnlog.adapters.locking import LockFile
 
@@ -20,6 +20,7 @@ class Connection(sqlite3.Connection):
 
     relies_on: "tuple[str, _State] | None" = None
     """The file's path and how it was, where no lock could be had on it."""
+    is_open = True
 
     @property
     def is_valid(self) -> bool:
@@ -97,12 +98,15 @@ class Connections:
     """What a database holds open, apart from it so that it can be closed when the database is forgotten."""
 
     def __init__(self) -> None:
-        self.readers: WeakSet[Connection] = WeakSet()
-        """All of them; one that its borrower lost in an interruption is gone by itself."""
+        self._readers: list[ref[Connection]] = []  # weak: one that its borrower lost in an interruption is gone
         self.idle: list[Connection] = []
         self.writers: list[Connection] = []
         self.lock: LockFile | None = None
         self._retired = False
+
+    def add_reader(self, connection: Connection) -> None:
+        """Know a connection, which is lent now."""
+        self._readers = [*self._open_readers(), ref(connection)]
 
     def borrow(self) -> Connection | None:
         """Return a connection that nobody is using."""
@@ -137,9 +141,9 @@ class Connections:
         if self.lock is not None:
             self.lock.close(join_s=max(until - monotonic(), 0))
             self.lock = None
-        while self.readers and monotonic() < until:
+        while self._open_readers() and monotonic() < until:
             sleep(_POLL_S)
-        return not self.readers
+        return not self._open_readers()
 
     def disown(self) -> None:
         """Close the lock file in a forked child: the lock stays the parent's."""
@@ -154,4 +158,7 @@ class Connections:
     def _close(self, connection: Connection) -> None:
         with suppress(sqlite3.Error):
             connection.close()
-        self.readers.discard(connection)  # only now: a fork waits for it
+        connection.is_open = False  # only now: a fork waits for it
+
+    def _open_readers(self) -> "list[ref[Connection]]":
+        return [one for one in self._readers if (connection := one()) is not None and connection.is_open]

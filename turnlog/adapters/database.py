@@ -122,7 +122,7 @@ class Database:
         with self._opening, self.translating():
             connections = self._connections
             connection = self._connect()
-            connections.readers.add(connection)
+            connections.add_reader(connection)
             if self.path is not None and not self.read_only:
                 connection.execute("PRAGMA wal_autocheckpoint=0")
             return connections, connection

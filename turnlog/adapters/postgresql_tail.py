@@ -11,6 +11,7 @@ disk. An open transaction that has appended holds back what comes after its firs
 
 import os
 import threading
+import weakref
 from collections.abc import Set as AbstractSet
 
 import psycopg
@@ -143,6 +144,7 @@ class Tail:
     def _own_connection(self) -> Connection:
         if self._connection is None:
             self._connection = self._pool.session()
+            weakref.finalize(self, _close, self._connection, os.getpid()).atexit = False
             run(self._connection, "SET plan_cache_mode = force_generic_plan", prepare=False)
             run(self._connection, "SET enable_seqscan = off", prepare=False)  # a new table has no statistics
         return self._connection
@@ -158,3 +160,9 @@ class Tail:
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
             self._connection = None
+
+
+def _close(connection: Connection, pid: int) -> None:
+    """Close the connection of a store that was dropped without being closed; a child leaves its parent's alone."""
+    if pid == os.getpid():
+        connection.close()

@@ -268,7 +268,7 @@ class ErasureReport(_Value, frozen=True, kw_only=True):
 
 
 class RebuildProgress(_Value, frozen=True, kw_only=True):
-    """Given to ``rebuild(progress=…)``: the log position reached and the one to reach."""
+    """Given to the ``progress`` of ``rebuild`` and ``catch_up``: the log position reached and the one to reach."""
 
     view: str
     position: int

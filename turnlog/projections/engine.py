@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import Recorder
-from turnlog.domain.values import ViewStatus
+from turnlog.domain.values import RebuildProgress, ViewStatus
 from turnlog.projections.applying import Applied, Applier
 from turnlog.projections.building import Builder, Progress
 from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore
@@ -47,12 +47,12 @@ class Engine:
         self._known: dict[str, Applied] = {}
         self._classes: dict[str, type[object]] = {}
 
-    def add(self, projection: View) -> None:
+    def add(self, projection: View, progress: Progress | None = None) -> None:
         """Register a projection; create its view where there is none, rebuild it where it is of an older revision.
 
         While another process rebuilds it, the older generation goes on answering programs of its own revision. This one
         does not believe its rows, another fold made them: ``catch_up`` says False and ``tail`` ``None`` until the new
-        one is there.
+        one is there. What ``progress`` raises interrupts the rebuild.
 
         Raises:
             InvalidInput: it is not a projection, its name is taken, or its tables are somebody else's.
@@ -63,17 +63,19 @@ class Engine:
             raise InvalidInput("projection", f"another one is called {name!r}")
         view = self._views.register(projection)
         if not self._views.read_only:
-            self._install(view)
+            self._install(view, progress)
         elif (stored := self._checkpoints().get(name)) is not None:
             _require_not_newer(stored, revision)
         self._known[name] = view
         self._classes[name] = type(projection)
 
-    def catch_up(self, *, names: Sequence[str] | None = None, wait: bool = False) -> bool:
+    def catch_up(
+        self, *, names: Sequence[str] | None = None, wait: bool = False, progress: Progress | None = None
+    ) -> bool:
         """Bring views (all, or those named) to the log's head as it is now; return whether they are there.
 
         Without ``wait`` nothing is waited for: where somebody else is writing, what is missing is left missing. A store
-        that is read-only is not caught up.
+        that is read-only is not caught up. ``progress`` is told after every page; what it raises interrupts.
 
         Raises:
             InvalidInput: there is no such view.
@@ -82,7 +84,7 @@ class Engine:
         views = self._named(names)
         stored = self._checkpoints()
         head = self._recorder.position()
-        levels = [self._bring_to(head, view, stored.get(view.name), wait=wait) for view in views]
+        levels = [self._bring_to(head, view, stored.get(view.name), progress, wait=wait) for view in views]
         return all(levels)
 
     def tail(self, name: str, limit: int) -> list[str] | None:
@@ -182,7 +184,7 @@ class Engine:
                 except Exception:  # noqa: BLE001 - an application's; the view stays among those that hold
                     _log.exception("view %s could not be rebuilt", name)
 
-    def _install(self, view: Applied) -> None:
+    def _install(self, view: Applied, progress: Progress | None) -> None:
         stored = self._checkpoints().get(view.name)
         if stored is None:
             position = self._recorder.position()
@@ -194,9 +196,11 @@ class Engine:
                     return
         _require_not_newer(stored, view.revision)
         if stored.revision < view.revision:
-            self._builder.rebuild(self._views, view, None)
+            self._builder.rebuild(self._views, view, progress)
 
-    def _bring_to(self, head: int, view: Applied, at: Checkpoint | None, *, wait: bool) -> bool:
+    def _bring_to(
+        self, head: int, view: Applied, at: Checkpoint | None, progress: Progress | None, *, wait: bool
+    ) -> bool:
         if at is not None:
             _require_not_newer(at, view.revision)
             if at.position > head:
@@ -205,10 +209,14 @@ class Engine:
         if self._views.read_only:
             return at is not None and at.revision == view.revision and at.position == head
         if at is None or at.revision < view.revision:
-            self._install(view)
+            self._install(view, progress)
             at = self._checkpoints().get(view.name)
+        began = 0 if at is None else at.position
         while at is not None and at.revision == view.revision and at.position < head:
             at = self._applier.advance(self._views, view, wait=wait)
+            if progress is not None and at is not None:
+                events = at.position - began
+                progress(RebuildProgress(view=view.name, position=at.position, target=head, events=events))
         return at is not None and at.revision == view.revision
 
     def _named(self, names: Sequence[str] | None) -> list[Applied]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from turnlog.adapters.cli import doctor, erasing, past, reading, transfer, upkeep
+from turnlog.adapters.cli import doctor, erasing, following, past, reading, transfer, upkeep
 from turnlog.adapters.cli.guard import BAD, GOOD, forget_stdout, guarded, version
 from turnlog.adapters.cli.output import print_line, say
 
@@ -20,6 +20,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "replay": past.replay,
     "diff": past.diff,
     "fork": past.fork,
+    "tail": following.tail,
+    "project": following.project,
     "users": reading.users,
     "stats": reading.stats,
     "verify": upkeep.verify,

@@ -1,0 +1,46 @@
+"""The tests of the blocking API, put to `turnlog.aio` through a blocking façade: one file here for each of theirs.
+
+A test that looks behind the façade (at a class of `turnlog`, or a callback's thread) is deleted where it is imported.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.aio.facade import Loop, opened
+from tests.api import conftest as api
+from tests.conftest import Clock
+
+session, unchanged = api.session, api.unchanged
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """An event loop that runs in a thread."""
+    running = Loop()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def store(url: str, clock: Clock, loop: Loop) -> Iterator[Any]:
+    """An empty store on every backend, by `turnlog.aio`."""
+    with opened(loop, url, clock=clock) as found:
+        yield found
+
+
+@pytest.fixture
+def reopen(url: str, store: Any, clock: Clock, loop: Loop) -> Iterator[Callable[[], Any]]:
+    """Open the storage of ``store`` a second time; a memory store lives in its handle, so there it is ``store``."""
+    handles: list[Any] = []
+
+    def again() -> Any:
+        if url == "memory://":
+            return store
+        handles.append(opened(loop, url, clock=clock))
+        return handles[-1]
+
+    yield again
+    for handle in handles:
+        handle.close()
