@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import turnlog
+from tests import servers
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TURNLOG_DATA") or ROOT.parent / "shared" / "data")
@@ -28,6 +29,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_report_header() -> str:
     """Say at the top whether the real conversations take part."""
     return f"real conversations: {DATA}" if DATA.is_dir() else f"real conversations: NOT TESTED, no {DATA}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in the last lines which backends were not tested."""
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr}
+    for reason in sorted(reasons):
+        if servers.UNTESTED in reason:
+            terminalreporter.write_line(reason.removeprefix("Skipped: "), red=True, bold=True)
 
 
 class Clock:
@@ -58,10 +67,25 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/sessions.db"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.PostgreSQL]:
+    """A PostgreSQL server of this test run's own (one for each process of it), quick, not safe from a crash."""
+    with servers.PostgreSQL(servers.binaries_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
+    """An empty schema of a PostgreSQL database."""
+    made = postgresql.new_schema()
+    yield made
+    postgresql.drop_schema(made)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
-    return "memory://" if request.param == "memory" else str(request.getfixturevalue("sqlite_url"))
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture

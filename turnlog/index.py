@@ -133,14 +133,30 @@ class Index:
         """Return the ids of sessions that the view has not caught up with."""
         if consistency not in ("strong", "eventual"):
             raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
-        if consistency == "eventual" or self._is_level(view):
+        if consistency == "eventual":
             return _NOTHING
-        streams = self._engine.tail(view, OVERLAY_EVENTS)
-        if streams is None:
-            self.level(view)
-            return _NOTHING
+        unsettled = self.unsettled(view)  # first: what is settled after this is in the view, or in its tail
+        streams: Sequence[str] | None = ()
+        if not self._is_level(view):
+            streams = self._engine.tail(view, OVERLAY_EVENTS)
+            if streams is None:
+                self.level(view)
+        return frozenset((*self._ours(streams or ()), *unsettled))
+
+    def unsettled(self, view: str) -> list[str]:
+        """Return the ids of sessions with events that are visible but that no view may have yet, being not settled."""
+        deadline = monotonic() + self._timeout_s
+        while (streams := self._decider.recorder.visible(limit=OVERLAY_EVENTS)) is None:
+            if monotonic() > deadline:
+                raise StoreUnavailable("an open transaction holds back more of the log than can be looked through")
+            sleep(_POLL_S)
+            self._is_level(view)
+        return list(self._ours(streams))
+
+    def _ours(self, streams: Iterable[str]) -> Iterator[str]:
+        """Yield the ids of those sessions that are of this tenant."""
         prefix = f"{self._tenant}/"
-        return frozenset(stream[len(prefix) :] for stream in streams if stream.startswith(prefix))
+        return (stream[len(prefix) :] for stream in streams if stream.startswith(prefix))
 
     def _is_level(self, view: str) -> bool:
         """Bring a view to the log's head if nobody is in the way; where it cannot be written, it is overlaid."""

@@ -36,7 +36,7 @@ from turnlog.domain.values import (
 )
 from turnlog.erasure import erase, load_to_erase
 from turnlog.forking import fork_batch
-from turnlog.index import Index
+from turnlog.index import OVERLAY_EVENTS, Index
 from turnlog.inputs import WriteOptions
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import require_living
@@ -442,12 +442,13 @@ class ConversationStore:
 
     def _sessions_of(self, user_id: str) -> tuple[list[Loaded], list[str]]:
         """Return a user's sessions that are not deleted, and in words those of which it cannot be told."""
+        unsettled = self._index.unsettled("session_index")  # first: what is settled after this is in the view
         self._index.level("session_index")
         ids = [row.summary.session_id for row in self._index.rows(SessionFilter(tenant=self.tenant, user_id=user_id))]
         parked = [one.session_id for one in self._engine.parked("session_index") if one.tenant == self.tenant]
         theirs: list[Loaded] = []
         unknown: list[str] = []
-        for session_id in dict.fromkeys((*ids, *parked)):
+        for session_id in dict.fromkeys((*ids, *parked, *unsettled)):
             loaded = load_to_erase(self._decider, session_id)
             if loaded.state.user_id == user_id and not loaded.state.deleted:
                 theirs.append(loaded)
@@ -465,10 +466,13 @@ class ConversationStore:
         """Bring the views along, and name those that may still hold what was erased."""
         self._catch_up_quietly()
         deleted = topics_of((e.SessionDeleted,), self._codec.registry)
+        unsettled = self._recorder.visible(limit=OVERLAY_EVENTS)
+        newest = (self._recorder.select_stream(stream, desc=True, limit=1)[0] for stream in unsettled or ())
+        held_back = unsettled is None or any(row[2] in deleted for row in newest)
         behind = [
             f"view {view.name}, which has not read that far"
             for view in self._engine.status()
-            if self._recorder.select_log(after=view.position, limit=1, topics=deleted)
+            if held_back or self._recorder.select_log(after=view.position, limit=1, topics=deleted)
         ]
         return [*behind, *(f"view {name}, which may hold it until it is rebuilt" for name in self._engine.holding())]
 

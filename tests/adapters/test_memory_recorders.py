@@ -7,7 +7,7 @@ from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
 from tests.contracts.library_cases import InDirectory, TextIds, UuidIds
-from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract
+from tests.contracts.recorder_contract import LockedContract, RecorderContract, TwoTenantsContract
 from turnlog.adapters import memory
 from turnlog.adapters.connect import connect
 from turnlog.domain.recorder import Recorder
@@ -22,7 +22,7 @@ def recorder() -> Iterator[Recorder]:
     backend.views.close()
 
 
-class TestRecorder(RecorderContract, TwoTenantsContract):
+class TestRecorder(RecorderContract, LockedContract, TwoTenantsContract):
     """Our contract."""
 
     def test_promises_no_durability(self, recorder: Recorder) -> None:

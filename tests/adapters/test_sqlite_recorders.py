@@ -16,7 +16,7 @@ from eventsourcing.utils import Environment
 
 import turnlog
 from tests.contracts.library_cases import InDirectory, TextIds, UuidIds
-from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract
+from tests.contracts.recorder_contract import LockedContract, RecorderContract, TwoTenantsContract
 from tests.contracts.rows import grow
 from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from turnlog.adapters import sqlite
@@ -56,7 +56,7 @@ def damage(path: Path) -> Damage:
     return change
 
 
-class TestRecorder(RecorderContract, TwoTenantsContract, StoredRowsContract):
+class TestRecorder(RecorderContract, LockedContract, TwoTenantsContract, StoredRowsContract):
     """Our contracts."""
 
     def test_a_second_recorder_sees_all_of_it(self, recorder: Recorder, path: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from turnlog import aio
 
 DEADLINE_S = 30
+_OF_THE_ADAPTER = ("turnlog-scheduler", "turnlog-worker", "turnlog news")
+"""A pool of connections has them, and who waits for news, however many calls there are."""
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -27,5 +29,6 @@ async def turns(session: aio.Session) -> list[tuple[int, int]]:
 
 
 def threads(but: Collection[threading.Thread] = ()) -> int:
-    """Return how many threads stores have, but for those that were there before."""
-    return sum(thread.name.startswith("turnlog") and thread not in but for thread in threading.enumerate())
+    """Return how many threads stores have, but for those that were there before and those of PostgreSQL's adapter."""
+    names = [thread.name for thread in threading.enumerate() if thread not in but]
+    return sum(name.startswith("turnlog") and not name.startswith(_OF_THE_ADAPTER) for name in names)

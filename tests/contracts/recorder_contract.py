@@ -63,9 +63,10 @@ class AppendContract:
             seen.extend(row[1] for row in rows)
             return (batch(S, 1, before=rows, words="loser"),)
 
-        assert recorder.append((batch(S, 1, words="loser"),), again) == [3]
+        (position,) = recorder.append((batch(S, 1, words="loser"),), again)
         assert seen == [1, 2]
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2, 3]
+        assert position == recorder.select_stream(S)[-1][0]
 
     def test_a_taken_key_asks_again(self, recorder: Recorder) -> None:
         """A key that was used asks again, where the reader finds it whole; nothing is written."""
@@ -138,23 +139,6 @@ class AppendContract:
         assert [len(recorder.select_stream(stream)) for stream in (S, T)] == [2, 2]
         assert recorder.select_all_keys(S) == []
 
-    def test_the_lock_is_held_while_asking(self, recorder: Recorder) -> None:
-        """While ``again`` decides, no other writer gets in between; it is let in afterwards."""
-        grow(recorder, S, 1)
-        threads: list[threading.Thread] = []
-
-        def again(reader: Reader) -> Sequence[Batch]:
-            other = threading.Thread(target=lambda: grow(recorder, T, 1), daemon=True)
-            other.start()
-            threads.append(other)
-            rows = reader.select_stream(S)
-            assert reader.select_stream(T) == []
-            return (batch(S, 1, before=rows),)
-
-        (position,) = recorder.append((batch(S, 1),), again)
-        threads[0].join(LONG_S)
-        assert recorder.select_stream(T)[0][0] > position
-
     def test_racing_threads_lose_nothing(self, recorder: Recorder) -> None:
         """Threads that append to one stream get every version once, each thread's in its order."""
         threads = [threading.Thread(target=_append_many, args=(recorder, str(i), 25)) for i in range(4)]
@@ -191,6 +175,64 @@ class AppendContract:
 
 def _the_same(batches: Sequence[Batch], _: Reader) -> Sequence[Batch]:
     return batches
+
+
+class LockedContract:
+    """Deciding anew where one writer excludes the others."""
+
+    def test_the_lock_is_held_while_asking(self, recorder: Recorder) -> None:
+        """While ``again`` decides, no other writer gets in between; it is let in afterwards."""
+        grow(recorder, S, 1)
+        threads: list[threading.Thread] = []
+
+        def again(reader: Reader) -> Sequence[Batch]:
+            other = threading.Thread(target=lambda: grow(recorder, T, 1), daemon=True)
+            other.start()
+            threads.append(other)
+            rows = reader.select_stream(S)
+            assert reader.select_stream(T) == []
+            return (batch(S, 1, before=rows),)
+
+        (position,) = recorder.append((batch(S, 1),), again)
+        threads[0].join(LONG_S)
+        assert recorder.select_stream(T)[0][0] > position
+
+
+class UnlockedContract:
+    """Deciding anew where nothing keeps other writers out."""
+
+    def test_asked_until_it_fits(self, recorder: Recorder) -> None:
+        """Who is overtaken while he decides anew is asked once more, and reads what came meanwhile."""
+        grow(recorder, S, 1)
+        seen: list[int] = []
+
+        def again(reader: Reader) -> Sequence[Batch]:
+            rows = reader.select_stream(S)
+            seen.append(len(rows))
+            if len(seen) < 3:
+                grow(recorder, S, 1)
+            return (batch(S, 1, before=rows),)
+
+        recorder.append((batch(S, 1),), again)
+        assert seen == [1, 2, 3]
+        assert [row[1] for row in recorder.select_stream(S)] == [1, 2, 3, 4]
+
+    def test_what_is_read_is_not_erased_meanwhile(self, recorder: Recorder) -> None:
+        """A session that another one is made of is erased before that, or after it is committed; never in between."""
+        rows = grow(recorder, S, 2)
+        erasing = threading.Thread(target=lambda: write(recorder, tombstone(S, rows)), daemon=True)
+
+        def again(reader: Reader) -> Sequence[Batch]:
+            if not erasing.is_alive():
+                assert reader.select_stream(S) == rows
+                erasing.start()
+                erasing.join(0.2)
+            assert reader.select_stream(S) == rows
+            return (batch(T, 1),)
+
+        (position,) = recorder.append((), again)
+        erasing.join(LONG_S)
+        assert recorder.select_stream(S)[-1][0] > position
 
 
 class ReadContract:
@@ -270,6 +312,11 @@ class ReadContract:
             rows = grow(recorder, S, n)
             assert recorder.position() == rows[-1][0]
 
+    def test_nothing_is_unsettled_where_nobody_writes(self, recorder_of_ten: Recorder) -> None:
+        """Once everything is committed, whatever can be read can be read in order."""
+        assert recorder_of_ten.position() == 20
+        assert recorder_of_ten.visible(limit=9) == []
+
     def test_news_that_is_there(self, recorder: Recorder) -> None:
         """Waiting for what is there already returns at once; for what does not come, when the time is over."""
         grow(recorder, S, 2)
@@ -305,6 +352,9 @@ class ReadContract:
 
 class KeysContract:
     """Keys and snapshots, and what erasing leaves of them."""
+
+    out_of_reach: Sequence[str] = ()
+    """What scrubbing names as pending in any case: parts of the names are enough."""
 
     def test_keys_come_back(self, recorder: Recorder) -> None:
         """A key comes back with version and fingerprint; kind and name both tell keys apart; streams do too."""
@@ -374,7 +424,9 @@ class KeysContract:
         rows = grow(recorder, S, 3)
         write(recorder, tombstone(S, rows))
         before = recorder.select_log(limit=9)
-        assert recorder.scrub(vacuum=True) == []
+        pending = recorder.scrub(vacuum=True)
+        assert len(pending) == len(self.out_of_reach)
+        assert all(part in words for part, words in zip(self.out_of_reach, pending, strict=True))
         assert recorder.select_log(limit=9) == before
         assert recorder.check() == []
         assert all(isinstance(place, str) for place in recorder.lingering())
@@ -425,4 +477,4 @@ def _everything(recorder: Recorder, stream: str) -> tuple[object, ...]:
     return (recorder.select_stream(stream), recorder.select_all_keys(stream), recorder.select_snapshot(stream))
 
 
-__all__ = ["RecorderContract", "TwoTenantsContract", "not_again"]
+__all__ = ["LockedContract", "RecorderContract", "TwoTenantsContract", "UnlockedContract", "not_again"]

@@ -204,7 +204,7 @@ class Saying(Told):
 
     # --- life of stores -----------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.backend == "sqlite")
+    @precondition(lambda self: self.backend != "memory")
     @rule(number=st.integers(0, 1))
     def reopen(self, number: int) -> None:
         self.stores[number].close()

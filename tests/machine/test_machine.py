@@ -13,6 +13,8 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 THOROUGH = settings(QUICK, max_examples=45, stateful_step_count=50)
+FEWER = 4
+"""Each statement to a server is a journey: so many times fewer examples there."""
 
 
 class OnMemory(Asking):
@@ -23,17 +25,29 @@ class OnSQLite(Asking):
     backend = "sqlite"
 
 
-MACHINES = pytest.mark.parametrize("machine", [OnMemory, OnSQLite], ids=["memory", "sqlite"])
+class OnPostgreSQL(Asking):
+    backend = "postgresql"
 
 
-@MACHINES
+@pytest.fixture(params=[OnMemory, OnSQLite, OnPostgreSQL], ids=["memory", "sqlite", "postgresql"])
+def machine(request: pytest.FixtureRequest) -> type[Asking]:
+    """The state machine on each backend."""
+    if request.param is OnPostgreSQL:
+        OnPostgreSQL.server = request.getfixturevalue("postgresql")
+    chosen: type[Asking] = request.param
+    return chosen
+
+
 def test_the_store_and_the_model_agree(machine: type[Asking]) -> None:
     """State, history, lists and refusals are those of a model made of plain dicts and lists."""
-    run_state_machine_as_test(machine, settings=QUICK)
+    run_state_machine_as_test(machine, settings=_fitting(machine, QUICK))
 
 
 @pytest.mark.slow
-@MACHINES
 def test_the_store_and_the_model_agree_for_long(machine: type[Asking]) -> None:
     """The same, for longer conversations and more of them."""
-    run_state_machine_as_test(machine, settings=THOROUGH)
+    run_state_machine_as_test(machine, settings=_fitting(machine, THOROUGH))
+
+
+def _fitting(machine: type[Asking], wanted: settings) -> settings:
+    return settings(wanted, max_examples=wanted.max_examples // FEWER) if machine is OnPostgreSQL else wanted

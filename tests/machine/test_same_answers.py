@@ -5,13 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import turnlog
 from tests.machine import commands
 from tests.machine.commands import Said
 from tests.machine.plainly import exact, is_dict, is_sequence, plain
+from tests.servers import PostgreSQL
 from turnlog import ConversationStore, Message, Receipt, Session, TurnlogError
 
 _turns = st.lists(
@@ -27,6 +28,15 @@ def test_two_backends_give_the_same_answers(turns: list[tuple[str, list[Said]]])
     """With the same clock and the same ids, everything a caller sees is the same in memory and on SQLite."""
     with tempfile.TemporaryDirectory(prefix="turnlog-answers-") as folder:
         assert answers("memory://", turns) == answers(f"sqlite:///{folder}/sessions.db", turns)
+
+
+@given(turns=_turns)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_a_server_gives_the_same_answers(postgresql: PostgreSQL, turns: list[tuple[str, list[Said]]]) -> None:
+    """PostgreSQL too: one writer gets positions without gaps there as well."""
+    url = postgresql.new_schema()
+    assert answers("memory://", turns) == answers(url, turns)
+    postgresql.drop_schema(url)
 
 
 def answers(url: str, turns: list[tuple[str, list[Said]]]) -> list[str]:

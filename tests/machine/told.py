@@ -20,6 +20,7 @@ from tests.machine.book import Book
 from tests.machine.commands import Said
 from tests.machine.plainly import plain, same
 from tests.machine.talk import Refused, Talk
+from tests.servers import PostgreSQL
 from turnlog import ConversationStore, Head, Receipt, Session, SessionSummary, TurnlogError
 
 T = TypeVar("T")
@@ -35,11 +36,12 @@ class Told(RuleBasedStateMachine):
     """A store on ``backend`` beside a model of it."""
 
     backend: ClassVar[str]
+    server: ClassVar[PostgreSQL]
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="turnlog-machine-"))
-        self.url = "memory://" if self.backend == "memory" else f"sqlite:///{self.folder}/sessions.db"
+        self.url = self.new_url()
         self.clock = START
         self.made = 0
         self.stores = [self.opened()]
@@ -52,6 +54,16 @@ class Told(RuleBasedStateMachine):
         self.receipts: dict[tuple[str, str, str], Receipt] = {}
         self.heads: list[Head] = []
         self.touched: set[str] = set()
+
+    def new_url(self) -> str:
+        """Return the URL of a storage with nothing in it."""
+        match self.backend:
+            case "memory":
+                return "memory://"
+            case "postgresql":
+                return self.server.new_schema()
+            case _:
+                return f"sqlite:///{self.folder}/sessions.db"
 
     def opened(self, **options: Any) -> ConversationStore:
         """Open the storage once more."""
@@ -143,6 +155,8 @@ class Told(RuleBasedStateMachine):
             for store in self.stores:
                 store.close()
             shutil.rmtree(self.folder)
+            if self.backend == "postgresql":
+                self.server.drop_schema(self.url)
 
 
 def made_by(result: object) -> str | None:

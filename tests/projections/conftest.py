@@ -8,10 +8,16 @@ import pytest
 from tests.projections.log import Log
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgresql"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    """An empty log, its views in memory or in the log's file."""
-    opened = Log(None if request.param == "memory" else tmp_path / "log.db")
+    """An empty log, its views in memory, in the log's file, or on PostgreSQL."""
+    match request.param:
+        case "memory":
+            opened = Log()
+        case "file":
+            opened = Log(tmp_path / "log.db")
+        case _:
+            opened = Log(str(request.getfixturevalue("postgresql_url")))
     yield opened
     opened.close()
 
@@ -24,13 +30,21 @@ def file_log(tmp_path: Path) -> Iterator[Log]:
     opened.close()
 
 
+@pytest.fixture(params=["file", "postgresql"])
+def kept_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
+    """An empty log that several handles can share: in a file, or on PostgreSQL."""
+    opened = Log(tmp_path / "log.db" if request.param == "file" else str(request.getfixturevalue("postgresql_url")))
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def other(file_log: Log) -> Iterator[Callable[..., Log]]:
-    """Open the file of ``file_log`` again, as another process would."""
+def other(kept_log: Log) -> Iterator[Callable[..., Log]]:
+    """Open the storage of ``kept_log`` again, as another process would."""
     opened: list[Log] = []
 
     def again(*, read_only: bool = False) -> Log:
-        opened.append(file_log.again(read_only=read_only))
+        opened.append(kept_log.again(read_only=read_only))
         return opened[-1]
 
     yield again

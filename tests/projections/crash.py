@@ -64,7 +64,7 @@ def prepared(path: Path) -> Log:
     return log
 
 
-def opened(path: Path) -> Log:
+def opened(path: Path | str) -> Log:
     """Open the log with every view."""
     log = Log(path).with_views()
     view = Words()

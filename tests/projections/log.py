@@ -1,6 +1,8 @@
 """A log with its views and engine, written to without a store: what the tests of projections share."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -9,13 +11,17 @@ from typing import Any
 from turnlog.adapters.database import Database
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.names import Names
+from turnlog.adapters.postgresql import PostgreSQLRecorder
+from turnlog.adapters.postgresql_benches import Benches
+from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_views import PostgreSQLViews
 from turnlog.adapters.sqlite import SQLiteRecorder
 from turnlog.adapters.views import SQLiteViews
 from turnlog.domain import events as e
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.events import Event
 from turnlog.domain.mapper import Codec
-from turnlog.domain.recorder import Batch, Reader
+from turnlog.domain.recorder import Batch, Reader, Recorder
 from turnlog.domain.values import RecordedEvent
 from turnlog.projections.engine import Engine
 from turnlog.projections.message_index import MessageIndex
@@ -36,22 +42,39 @@ def said(message_id: str) -> e.MessageAdded:
 
 
 class Log:
-    """A log in memory (without a path) or in a file, and an engine that keeps no view until one is added."""
+    """A log in memory (without a path), in a file, or (by a URL) on PostgreSQL; no view is kept until one is added."""
 
-    def __init__(self, path: Path | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
-        self.path = path
+    database: Any
+    views: Any
+    recorder: Recorder
+
+    def __init__(self, path: Path | str | None = None, *, names: Names | None = None, read_only: bool = False) -> None:
+        self.place = None if path is None else str(path)
+        self.url = self.place if self.place is not None and "://" in self.place else None
+        self.path = None if self.place is None or self.url is not None else Path(self.place)
         self.names = names or Names()
         self.codec = Codec()
+        if self.url is not None:
+            self._open_postgresql(self.url, read_only=read_only)
+        else:
+            self._open_sqlite(self.path, read_only=read_only)
+        self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
+
+    def _open_postgresql(self, url: str, *, read_only: bool) -> None:
+        self.database = Pool(url, read_only=read_only)
+        self.views = PostgreSQLViews(self.database, self.names)
+        self.recorder = PostgreSQLRecorder(self.database, self.names, self.views)
+        self.recorder.prepare()
+
+    def _open_sqlite(self, path: Path | None, *, read_only: bool) -> None:
         self.database = Database(None if path is None else str(path), durability="normal", read_only=read_only)
         self.views = SQLiteViews(self.database, self.names)
-        self.recorder: MemoryRecorder | SQLiteRecorder
         if path is None:
             self.views.prepare()
             self.recorder = MemoryRecorder(self.views)
         else:
             self.recorder = SQLiteRecorder(self.database, self.names, self.views)
             self.recorder.prepare()
-        self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
 
     def append(self, session_id: str, *events: Event | tuple[str, bytes], tenant: str = "default") -> int:
         """Append events to a session as one turn (or a topic and bytes as they are); return the last position."""
@@ -71,19 +94,26 @@ class Log:
 
     def again(self, **options: Any) -> "Log":
         """Open the same file once more, as another process would."""
-        return Log(self.path, names=self.names, **options)
+        return Log(self.place, names=self.names, **options)
+
+    def building(self, name: str) -> AbstractContextManager[object]:
+        """Claim what a rebuild claims, as another process that builds this view."""
+        if self.url is None:
+            claim: AbstractContextManager[object] = self.database.claim(f"rebuild-{name}")
+            return claim
+        return Benches(self.database, self.names).beside(name, keep=True)
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the database of the views, and commit it."""
-        if statement.startswith("SELECT"):
-            with self.database.read() as connection:
-                return connection.execute(statement, parameters).fetchall()
-        with self.database.write() as connection:
-            return connection.execute(statement, parameters).fetchall()
+        reads = self.url is not None or statement.startswith("SELECT")
+        with self.database.read() if reads else self.database.write() as connection:
+            cursor = connection.execute(marked(connection, statement), parameters)
+            found: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
+        return found
 
     def row(self, session_id: str, tenant: str = "default") -> SessionRow:
         """Return a row of the session index that is there."""
-        row = self.views.select_session(tenant, session_id)
+        row: SessionRow | None = self.views.select_session(tenant, session_id)
         assert row is not None
         return row
 
@@ -160,15 +190,27 @@ class Words:
     def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Forget the session's words."""
         assert tenant
-        connection.execute("DELETE FROM words WHERE session_id = ?", (session_id,))
+        connection.execute(marked(connection, "DELETE FROM words WHERE session_id = ?"), (session_id,))
 
     def _count(self, connection: Any, session_id: str, word: str) -> None:
         connection.execute(
-            "INSERT INTO words VALUES (?, ?, 1) ON CONFLICT (session_id, word) DO UPDATE SET said = said + 1",
+            marked(
+                connection,
+                "INSERT INTO words VALUES (?, ?, 1) ON CONFLICT (session_id, word) DO UPDATE SET said = words.said + 1",
+            ),
             (session_id, word),
         )
         if word == self.poison:
             raise ValueError(f"cannot count {word}")
+
+
+def marked(connection: Any, statement: str) -> Any:
+    """Return a statement with its parameters as the connection's driver writes them."""
+    return (
+        statement
+        if isinstance(connection, sqlite3.Connection)
+        else statement.replace("%", "%%").replace("?", "%s").encode()
+    )
 
 
 def words(log: Log) -> list[tuple[Any, ...]]:

@@ -65,47 +65,47 @@ def test_a_page_applied_again_changes_nothing(log: Log) -> None:
     assert log.engine.check("session_index") + log.engine.check("message_index") == []
 
 
-def test_nobody_is_waited_for(file_log: Log, other: Callable[..., Log]) -> None:
+def test_nobody_is_waited_for(kept_log: Log, other: Callable[..., Log]) -> None:
     """While somebody else writes, catching up gives up at once; ``tail`` names what is then missing."""
-    file_log.with_views().append("a", STARTED)
-    assert file_log.engine.catch_up()
-    file_log.append("b", STARTED)
-    file_log.append("c", STARTED, said("1"))
-    file_log.append("b", said("2"))
-    assert file_log.engine.tail("session_index", 4) == ["default/b", "default/c"]
-    assert file_log.engine.tail("session_index", 3) is None
-    with other().database.write():
-        assert not file_log.engine.catch_up()
-        assert file_log.engine.checkpoint("session_index") == 1
-    assert file_log.engine.catch_up()
-    assert file_log.engine.tail("session_index", 4) == []
+    kept_log.with_views().append("a", STARTED)
+    assert kept_log.engine.catch_up()
+    kept_log.append("b", STARTED)
+    kept_log.append("c", STARTED, said("1"))
+    kept_log.append("b", said("2"))
+    assert kept_log.engine.tail("session_index", 4) == ["default/b", "default/c"]
+    assert kept_log.engine.tail("session_index", 3) is None
+    with other().views.write():
+        assert not kept_log.engine.catch_up()
+        assert kept_log.engine.checkpoint("session_index") == 1
+    assert kept_log.engine.catch_up()
+    assert kept_log.engine.tail("session_index", 4) == []
 
 
-def test_several_handles_share_the_views(file_log: Log, other: Callable[..., Log]) -> None:
+def test_several_handles_share_the_views(kept_log: Log, other: Callable[..., Log]) -> None:
     """A second process finds the views there, and what one applies the other does not apply again."""
-    file_log.with_views()
-    file_log.engine.add(Words())
+    kept_log.with_views()
+    kept_log.engine.add(Words())
     second = other().with_views()
     second.engine.add(Words())
-    file_log.append("s", STARTED, said("hello"))
+    kept_log.append("s", STARTED, said("hello"))
     assert second.engine.catch_up(wait=True)
-    assert file_log.engine.catch_up()
-    assert words(file_log) == [("s", "hello", 1)]
+    assert kept_log.engine.catch_up()
+    assert words(kept_log) == [("s", "hello", 1)]
 
 
-def test_a_read_only_store_only_looks(file_log: Log, other: Callable[..., Log]) -> None:
+def test_a_read_only_store_only_looks(kept_log: Log, other: Callable[..., Log]) -> None:
     """Nothing is created or written; what is level is level, what is behind stays behind."""
-    file_log.append("s", STARTED)
+    kept_log.append("s", STARTED)
     empty = other(read_only=True).with_views()
     assert not empty.engine.catch_up()
     assert empty.engine.tail("session_index", 9) is None
     assert empty.engine.status() == ()
-    file_log.with_views().engine.catch_up()
+    kept_log.with_views().engine.catch_up()
     reader = other(read_only=True).with_views()
     assert reader.engine.catch_up()
     assert reader.row("s").summary.version == 1
     assert reader.engine.check("session_index") == []
-    file_log.append("s", said("1"))
+    kept_log.append("s", said("1"))
     assert not reader.engine.catch_up()
     assert reader.engine.tail("session_index", 9) == ["default/s"]
 
@@ -154,35 +154,35 @@ def test_two_projections_cannot_have_one_name(log: Log) -> None:
 @pytest.mark.parametrize("taken", ["words", "words_by_session", "WORDS"])
 def test_tables_of_others_are_left_alone(log: Log, taken: str) -> None:
     """A projection that wants a table which is there already, and not its own, is refused; the table is untouched."""
-    log.query(f"CREATE TABLE {taken} (mine)")
+    log.query(f"CREATE TABLE {taken} (mine INTEGER)")
     with pytest.raises(InvalidInput, match=r"^projection: its (table|index) 'words\w*' is there already"):
         log.engine.add(Words())
     assert log.query(f"SELECT * FROM {taken}") == []
     assert log.engine.status() == ()
 
 
-def test_a_table_of_the_log_is_no_projections(file_log: Log) -> None:
+def test_a_table_of_the_log_is_no_projections(kept_log: Log) -> None:
     """Also with a rebuild in view: the log cannot be replaced."""
 
     class Thief(Named):
         def create(self, connection: Any) -> None:
-            connection.execute("CREATE TABLE IF NOT EXISTS turnlog_events (mine)")
+            connection.execute("CREATE TABLE IF NOT EXISTS turnlog_events (mine INTEGER)")
 
-    file_log.append("s", STARTED)
+    kept_log.append("s", STARTED)
     with pytest.raises(InvalidInput, match="turnlog_events"):
-        file_log.engine.add(Thief("thief"))
-    assert file_log.recorder.position() == 1
+        kept_log.engine.add(Thief("thief"))
+    assert kept_log.recorder.position() == 1
 
 
-def test_an_older_program_does_not_touch_a_newer_view(file_log: Log, other: Callable[..., Log]) -> None:
+def test_an_older_program_does_not_touch_a_newer_view(kept_log: Log, other: Callable[..., Log]) -> None:
     """A view stored in a newer revision is refused, when it is added and when it was replaced meanwhile."""
-    file_log.engine.add(Words())
+    kept_log.engine.add(Words())
     newer = other()
     newer.engine.add(second := Words2())
     assert newer.engine.status()[0].revision == second.revision
-    file_log.append("s", STARTED)
+    kept_log.append("s", STARTED)
     with pytest.raises(StoreError, match=r"'words' is stored in revision 2, this program knows 1"):
-        file_log.engine.catch_up()
+        kept_log.engine.catch_up()
     with pytest.raises(StoreError, match="a newer program made it"):
         other().engine.add(Words())
 
@@ -193,15 +193,15 @@ class Words2(Words):
     revision = 2
 
 
-def test_a_view_ahead_of_the_log_is_refused(file_log: Log) -> None:
+def test_a_view_ahead_of_the_log_is_refused(kept_log: Log) -> None:
     """A log that was restored from an older copy than its views is not silently believed."""
-    file_log.with_views().append("s", STARTED)
-    file_log.query("UPDATE turnlog_views SET position = 7")
+    kept_log.with_views().append("s", STARTED)
+    kept_log.query("UPDATE turnlog_views SET position = 7")
     with pytest.raises(StoreError, match=r"up to 7, but the log ends at 1.*rebuild the view"):
-        file_log.engine.catch_up()
-    file_log.engine.rebuild()
-    assert file_log.engine.catch_up()
-    assert file_log.row("s").summary.version == 1
+        kept_log.engine.catch_up()
+    kept_log.engine.rebuild()
+    assert kept_log.engine.catch_up()
+    assert kept_log.row("s").summary.version == 1
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,8 @@ def test_a_projection_must_not_end_the_transaction(log: Log, statements: list[st
             for statement in statements:
                 connection.execute(statement)
 
+    if log.url is not None and "INSERT OR ROLLBACK" in statements[0]:
+        pytest.skip("PostgreSQL has no such statement")
     log.engine.add(Ending())
     log.append("a", STARTED, said("1"))
     log.append("b", STARTED, said("1"))
@@ -233,12 +235,12 @@ def test_a_projection_must_not_end_the_transaction(log: Log, statements: list[st
         assert log.engine.checkpoint("words") == 0
 
 
-def test_damaged_views_say_so(file_log: Log) -> None:
+def test_damaged_views_say_so(kept_log: Log) -> None:
     """A view whose table is gone is damage, not an empty list."""
-    file_log.with_views().append("s", STARTED)
-    file_log.query("DROP TABLE turnlog_session_index")
-    with pytest.raises(CorruptLog, match="no such table"):
-        file_log.views.select_sessions(ALL, limit=1)
+    kept_log.with_views().append("s", STARTED)
+    kept_log.query("DROP TABLE turnlog_session_index")
+    with pytest.raises(CorruptLog, match="no such table|does not exist"):
+        kept_log.views.select_sessions(ALL, limit=1)
 
 
 def test_clearing_empties_every_view() -> None:

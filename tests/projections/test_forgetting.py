@@ -14,7 +14,8 @@ from turnlog.projections.view_store import Trial
 def forget(log: Log, session_id: str) -> list[str]:
     """Have the views forget a session as an erasure does; return those that could not."""
     with log.database.write() as connection:
-        return log.views.forget(connection, "default", session_id)
+        pending: list[str] = log.views.forget(connection, "default", session_id)
+    return pending
 
 
 @pytest.fixture
@@ -43,15 +44,15 @@ def test_views_that_forget_are_not_pending(known: Log) -> None:
     assert forget(known, "a") == []
 
 
-def test_views_that_cannot_forget_are_named(file_log: Log, other: Callable[..., Log]) -> None:
+def test_views_that_cannot_forget_are_named(kept_log: Log, other: Callable[..., Log]) -> None:
     """A projection without ``forget``, one of another program, and one stored in another revision."""
-    file_log.with_views()
-    file_log.engine.add(Unforgetting())
-    assert forget(file_log, "a") == ["words"]
+    kept_log.with_views()
+    kept_log.engine.add(Unforgetting())
+    assert forget(kept_log, "a") == ["words"]
     stranger = other()
     assert forget(stranger, "a") == ["message_index", "session_index", "words"]
-    file_log.query("UPDATE turnlog_views SET revision = 0 WHERE name = 'session_index'")
-    assert forget(file_log, "a") == ["session_index", "words"]
+    kept_log.query("UPDATE turnlog_views SET revision = 0 WHERE name = 'session_index'")
+    assert forget(kept_log, "a") == ["session_index", "words"]
 
 
 def test_a_projection_that_fails_to_forget_does_not_stop_the_erasure(
@@ -130,18 +131,18 @@ class Stop(Exception):
     """Interrupts a rebuild."""
 
 
-def test_what_is_erased_while_a_view_is_rebuilt_may_be_in_it(file_log: Log, other: Callable[..., Log]) -> None:
+def test_what_is_erased_while_a_view_is_rebuilt_may_be_in_it(kept_log: Log, other: Callable[..., Log]) -> None:
     """It is named after the rebuild; also where that was interrupted, and another process went on with it."""
 
     def erase(now: RebuildProgress) -> None:
         if now.position == now.target:
-            file_log.delete(f"s-{now.target % 2}")
+            kept_log.delete(f"s-{now.target % 2}")
             raise Stop
 
-    filled(file_log, 2).engine.add(Unforgetting())
-    assert file_log.engine.catch_up()
+    filled(kept_log, 2).engine.add(Unforgetting())
+    assert kept_log.engine.catch_up()
     with pytest.raises(Stop):
-        file_log.engine.rebuild("words", erase)
+        kept_log.engine.rebuild("words", erase)
     second = other()
     second.engine.add(Unforgetting())
     second.engine.rebuild("words")
@@ -152,14 +153,14 @@ def test_what_is_erased_while_a_view_is_rebuilt_may_be_in_it(file_log: Log, othe
     assert second.engine.holding() == []
 
 
-def test_purging_rebuilds_what_may_hold_something(file_log: Log, other: Callable[..., Log]) -> None:
+def test_purging_rebuilds_what_may_hold_something(kept_log: Log, other: Callable[..., Log]) -> None:
     """Only that, anew; whatever another program's view holds is for that program, and anybody can tell."""
-    filled(file_log.with_views(), 2).engine.add(Unforgetting())
-    assert file_log.engine.catch_up()
+    filled(kept_log.with_views(), 2).engine.add(Unforgetting())
+    assert kept_log.engine.catch_up()
     with pytest.raises(Stop):
-        file_log.engine.rebuild("words", stop)
-    file_log.delete("s-0")
-    assert file_log.engine.catch_up()
+        kept_log.engine.rebuild("words", stop)
+    kept_log.delete("s-0")
+    assert kept_log.engine.catch_up()
     stranger = other().with_views()
     stranger.engine.purge()
     assert stranger.engine.holding() == ["words"]
@@ -167,11 +168,11 @@ def test_purging_rebuilds_what_may_hold_something(file_log: Log, other: Callable
     reader.engine.add(Unforgetting())
     reader.engine.purge()
     assert reader.engine.holding() == ["words"]
-    file_log.query("UPDATE turnlog_session_index SET agent = 'untouched'")
-    file_log.engine.purge()
+    kept_log.query("UPDATE turnlog_session_index SET agent = 'untouched'")
+    kept_log.engine.purge()
     assert stranger.engine.holding() == []
-    assert {row[0] for row in words(file_log)} == {"s-1"}
-    assert file_log.query("SELECT DISTINCT agent FROM turnlog_session_index") == [("untouched",)]
+    assert {row[0] for row in words(kept_log)} == {"s-1"}
+    assert kept_log.query("SELECT DISTINCT agent FROM turnlog_session_index") == [("untouched",)]
 
 
 def stop(now: RebuildProgress) -> None:
@@ -201,6 +202,7 @@ class Indexed(Words):
         connection.execute("DELETE FROM search WHERE session_id = ?", (session_id,))
 
 
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
 def test_purging_takes_deleted_words_out_of_search_indexes(log: Log) -> None:
     """Full-text search keeps them in its parts until those are merged, although no search finds them."""
     log.engine.add(Indexed())
@@ -228,7 +230,7 @@ def test_purging_leaves_a_view_that_cannot_be_rebuilt(log: Log, caplog: pytest.L
     filled(log, 1).engine.add(Broken())
     log.delete("s-0")
     assert log.engine.catch_up()
-    with log.database.claim("rebuild-words"):
+    with log.building("words"):
         log.engine.purge()
     assert log.engine.holding() == ["words"]
     broken.append(True)
@@ -237,15 +239,15 @@ def test_purging_leaves_a_view_that_cannot_be_rebuilt(log: Log, caplog: pytest.L
     assert log.engine.holding() == ["words"]
 
 
-def test_a_deletion_that_ends_the_process_is_not_taken_for_forgotten(file_log: Log) -> None:
+def test_a_deletion_that_ends_the_process_is_not_taken_for_forgotten(kept_log: Log) -> None:
     """It is parked after a few deaths, and the view is named."""
-    filled(file_log, 1).engine.add(Words())
-    assert file_log.engine.catch_up()
-    position = file_log.append("s-0", e.SessionDeleted())
-    file_log.views.begin_trial("words", Trial(position, position, 2))
-    assert file_log.engine.catch_up()
-    assert [parked.version for parked in file_log.engine.parked("words")] == [4]
-    assert file_log.engine.holding() == ["words"]
+    filled(kept_log, 1).engine.add(Words())
+    assert kept_log.engine.catch_up()
+    position = kept_log.append("s-0", e.SessionDeleted())
+    kept_log.views.begin_trial("words", Trial(position, position, 2))
+    assert kept_log.engine.catch_up()
+    assert [parked.version for parked in kept_log.engine.parked("words")] == [4]
+    assert kept_log.engine.holding() == ["words"]
 
 
 def test_a_tombstone_is_enough(log: Log) -> None:

@@ -8,10 +8,9 @@ from tests.projections.log import STARTED, Log
 
 PROGRAM = """
 import sys
-from pathlib import Path
 from tests.projections.log import Log, said
 
-log = Log(Path(sys.argv[1])).with_views()
+log = Log(sys.argv[1]).with_views()
 log.append("s", said("1"))
 assert log.engine.catch_up()
 assert "sqlalchemy" not in sys.modules, "catching up"
@@ -20,9 +19,9 @@ assert "sqlalchemy" in sys.modules, "a query is made with it"
 """
 
 
-def test_opening_appending_and_catching_up_import_no_sqlalchemy(file_log: Log) -> None:
+def test_opening_appending_and_catching_up_import_no_sqlalchemy(kept_log: Log) -> None:
     """In a store that exists, SQLAlchemy is imported by the first query on a view."""
-    file_log.with_views().append("s", STARTED)
-    command = [sys.executable, "-c", PROGRAM, str(file_log.path)]
+    kept_log.with_views().append("s", STARTED)
+    command = [sys.executable, "-c", PROGRAM, str(kept_log.place)]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0, run.stderr

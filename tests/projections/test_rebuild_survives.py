@@ -36,10 +36,9 @@ def running(program: str, *args: object) -> Generator["subprocess.Popen[str]", N
 
 APPENDING = """
 import sys
-from pathlib import Path
 from tests.projections.log import STARTED, Log, said
 
-log = Log(Path(sys.argv[1]))
+log = Log(sys.argv[1])
 n = 0
 while n < 20_000:
     log.append(f"busy-{n % 7}", *([] if n >= 7 else [STARTED]), said(str(n)))
@@ -49,10 +48,10 @@ while n < 20_000:
 """
 
 
-def test_rebuilding_beside_writers_and_readers(file_log: Log, other: Callable[..., Log]) -> None:
+def test_rebuilding_beside_writers_and_readers(kept_log: Log, other: Callable[..., Log]) -> None:
     """Reads never find the view empty, and no session ever goes back in version."""
-    filled(file_log).with_views()
-    assert file_log.engine.catch_up()
+    filled(kept_log).with_views()
+    assert kept_log.engine.catch_up()
     done, wrong = Event(), list[str]()
     looks = 0
 
@@ -71,21 +70,21 @@ def test_rebuilding_beside_writers_and_readers(file_log: Log, other: Callable[..
             looks += 1
 
     thread = Thread(target=read)
-    with running(APPENDING, file_log.path) as appender:
+    with running(APPENDING, kept_log.place) as appender:
         assert appender.stdout is not None
         assert appender.stdout.readline() == "appending\n"
         thread.start()
         try:
             rebuilds = 0
             while rebuilds < 5 or looks < 50:
-                file_log.engine.rebuild("session_index")
+                kept_log.engine.rebuild("session_index")
                 rebuilds += 1
         finally:
             done.set()
             thread.join()
     assert wrong == []
-    assert file_log.engine.catch_up(wait=True)
-    assert file_log.engine.check("session_index") == []
+    assert kept_log.engine.catch_up(wait=True)
+    assert kept_log.engine.check("session_index") == []
 
 
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
@@ -99,12 +98,11 @@ def test_a_rebuild_killed_at_any_statement(tmp_path: Path, step: int) -> None:
 
 REBUILDING = """
 import sys
-from pathlib import Path
 from tests.projections.crash import opened
 from turnlog.projections import building
 
 building.PAGE = 10
-log = opened(Path(sys.argv[1]))
+log = opened(sys.argv[1])
 print("rebuilding", flush=True)
 while True:
     log.engine.rebuild()
@@ -112,20 +110,20 @@ while True:
 """
 
 
-def test_a_rebuild_killed_at_any_moment(file_log: Log) -> None:
+def test_a_rebuild_killed_at_any_moment(kept_log: Log) -> None:
     """However far it had come, the views that answer are whole."""
-    filled(file_log).with_views()
+    filled(kept_log).with_views()
     view = Words()
     view.poison = "poison"
-    file_log.engine.add(view)
-    assert file_log.engine.catch_up()
+    kept_log.engine.add(view)
+    assert kept_log.engine.catch_up()
     for moment in range(8):
-        with running(REBUILDING, file_log.path) as rebuilder:
+        with running(REBUILDING, kept_log.place) as rebuilder:
             assert rebuilder.stdout is not None
             assert rebuilder.stdout.readline() == "rebuilding\n"
             Event().wait(0.01 * moment)  # the moment of death, not a synchronisation
             rebuilder.send_signal(signal.SIGKILL)
-        for status in file_log.engine.status():
-            assert file_log.engine.check(status.name) == []
-    file_log.engine.rebuild()
-    assert len(words(file_log)) == 40
+        for status in kept_log.engine.status():
+            assert kept_log.engine.check(status.name) == []
+    kept_log.engine.rebuild()
+    assert len(words(kept_log)) == 40

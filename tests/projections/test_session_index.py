@@ -206,6 +206,7 @@ INDEXES = (
 )
 
 
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
 @pytest.mark.parametrize(("query", "index"), list(zip(SHAPES, INDEXES, strict=True)))
 def test_every_list_is_the_scan_of_one_index(five: Log, query: Callable[[Log], object], index: str) -> None:
     """No query sorts, none reads a table from end to end, and the most selective filter chooses the index."""
@@ -227,6 +228,7 @@ def test_every_list_is_the_scan_of_one_index(five: Log, query: Callable[[Log], o
     assert index in about[0].split("INDEX ")[1].split(" ")[0], plans
 
 
+@pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
 def test_catching_up_scans_no_table(five: Log) -> None:
     """However many sessions there are, a page costs what it holds."""
     statements: list[str] = []

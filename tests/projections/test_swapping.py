@@ -13,6 +13,10 @@ from turnlog.adapters import swapping
 TABLES = {"turnlog_session_index", "turnlog_message_index", "turnlog_message_owners"}
 
 
+on_sqlite = pytest.mark.parametrize("log", ["memory", "file"], indirect=True)
+in_a_file = pytest.mark.parametrize("kept_log", ["file"], indirect=True)
+
+
 class Stop(Exception):
     """Interrupts a rebuild."""
 
@@ -55,6 +59,7 @@ def stop(*_: object) -> None:
     raise Stop
 
 
+@on_sqlite
 def test_the_tables_are_what_they_were(level: Log) -> None:
     """After any number of rebuilds: the same names, the same indexes, the same rows, and nothing beside them."""
     before, rows = tables(level), everything(level)
@@ -65,24 +70,26 @@ def test_the_tables_are_what_they_were(level: Log) -> None:
     assert level.engine.check("session_index") + level.engine.check("message_index") == []
 
 
-def test_writers_come_in_between(file_log: Log, other: Callable[..., Log], monkeypatch: pytest.MonkeyPatch) -> None:
+@in_a_file
+def test_writers_come_in_between(kept_log: Log, other: Callable[..., Log], monkeypatch: pytest.MonkeyPatch) -> None:
     """Before every transaction of the swap somebody else appends; in the end the new generation has it all."""
-    filled(file_log, 300).with_views().engine.catch_up()
-    writer, write = other(), file_log.database.write
+    filled(kept_log, 300).with_views().engine.catch_up()
+    writer, write = other(), kept_log.database.write
     transactions: list[int] = []
 
     def write_after_others(**options: Any) -> AbstractContextManager[Any]:
         transactions.append(writer.append(f"late-{len(transactions)}", STARTED, said("one")))
-        return write(**options)
+        written: AbstractContextManager[Any] = write(**options)
+        return written
 
-    monkeypatch.setattr(file_log.database, "write", write_after_others)
-    file_log.engine.rebuild("session_index")
+    monkeypatch.setattr(kept_log.database, "write", write_after_others)
+    kept_log.engine.rebuild("session_index")
     monkeypatch.undo()
     assert len(transactions) > 10
-    assert file_log.engine.checkpoint("session_index") > transactions[4]
-    assert file_log.engine.catch_up()
-    assert file_log.row(f"late-{len(transactions) - 1}").summary.version == 2
-    assert file_log.engine.check("session_index") == []
+    assert kept_log.engine.checkpoint("session_index") > transactions[4]
+    assert kept_log.engine.catch_up()
+    assert kept_log.row(f"late-{len(transactions) - 1}").summary.version == 2
+    assert kept_log.engine.check("session_index") == []
 
 
 @pytest.mark.parametrize("name", ["session_index", "message_index"])
@@ -97,13 +104,14 @@ def test_what_is_erased_between_copying_and_swapping_does_not_come_back(
 
     after_laying_out(level, monkeypatch, meanwhile)
     level.engine.rebuild(name)
-    assert not any("s-3" in repr(level.query(f"SELECT * FROM {table}")) for table in tables(level))
+    assert not any("s-3" in repr(level.query(f"SELECT * FROM {table}")) for table in TABLES)
     assert level.engine.checkpoint(name) == level.recorder.position()
     assert level.engine.catch_up()
     assert level.row("s-4").summary.version == 4
     assert level.engine.check(name) == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("name", ["session_index", "message_index"])
 def test_what_an_interrupted_swap_left_is_dropped_by_an_erasure(
     level: Log, monkeypatch: pytest.MonkeyPatch, name: str
@@ -124,20 +132,22 @@ def test_what_an_interrupted_swap_left_is_dropped_by_an_erasure(
     assert tables(level) == before
 
 
+@in_a_file
 def test_an_erasure_leaves_a_swap_alone_that_is_going_on(
-    file_log: Log, other: Callable[..., Log], monkeypatch: pytest.MonkeyPatch
+    kept_log: Log, other: Callable[..., Log], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is named as pending; also where an old check of the same view has left its files."""
     eraser, pending = other().with_views(), list[list[str]]()
-    filled(file_log).with_views().engine.catch_up()
-    Path(f"{file_log.path}-check-session_index-{'0' * 32}").touch()
-    after_laying_out(file_log, monkeypatch, lambda: pending.append(eraser.views.discard_builds()))
-    file_log.engine.rebuild("session_index")
+    filled(kept_log).with_views().engine.catch_up()
+    Path(f"{kept_log.path}-check-session_index-{'0' * 32}").touch()
+    after_laying_out(kept_log, monkeypatch, lambda: pending.append(eraser.views.discard_builds()))
+    kept_log.engine.rebuild("session_index")
     assert pending == [["session_index"]]
-    assert file_log.engine.check("session_index") == []
-    assert set(tables(file_log)) == TABLES
+    assert kept_log.engine.check("session_index") == []
+    assert set(tables(kept_log)) == TABLES
 
 
+@on_sqlite
 def test_what_an_interrupted_swap_left_is_dropped_by_the_next(level: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where copying was interrupted it is begun again, and where the old tables were not dropped yet they are."""
     before, rows = tables(level), everything(level)
@@ -152,6 +162,7 @@ def test_what_an_interrupted_swap_left_is_dropped_by_the_next(level: Log, monkey
         assert (tables(level), everything(level)) == (before, rows)
 
 
+@on_sqlite
 def test_sql_views_of_others_go_on(level: Log) -> None:
     """One that reads a table of the session index reads the new one afterwards."""
     level.query("CREATE VIEW mine AS SELECT session_id FROM turnlog_session_index")

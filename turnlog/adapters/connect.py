@@ -11,7 +11,10 @@ from turnlog.domain.recorder import Recorder
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path"
+SCHEMES = "memory://, sqlite:///path, postgresql://host/database"
+ORDERINGS = ("auto", "strict")
+POOL_SIZE = 10
+LARGEST_POOL = 10_000
 
 
 class Backend(NamedTuple):
@@ -32,7 +35,7 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None:
+    if engine is not None and scheme != "postgresql":
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
@@ -41,6 +44,8 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             return _memory(options)
         case "sqlite":
             return _sqlite(url, durability, options)
+        case "postgresql" | "postgres":
+            return _postgresql(url, durability, engine, options)
         case _:
             known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
             raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
@@ -82,6 +87,35 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
         recorder.prepare()
     except BaseException:
         database.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.names import Names, identifier
+    from turnlog.adapters.postgresql import PostgreSQLRecorder
+    from turnlog.adapters.postgresql_pool import Pool
+    from turnlog.adapters.postgresql_views import PostgreSQLViews
+
+    names = Names.chosen(options.pop("names", None))
+    ordering = options.pop("ordering", "auto")
+    if ordering not in ORDERINGS:
+        raise InvalidInput("ordering", f"expected one of {', '.join(ORDERINGS)}, got {ordering!r:.100}")
+    pool = Pool(
+        url,
+        engine=engine,
+        schema=inputs.optional(identifier, "schema", options.pop("schema", None)),
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+    )
+    try:
+        views = PostgreSQLViews(pool, names)
+        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering)
+        recorder.prepare()
+    except BaseException:
+        pool.close()
         raise
     return Backend(recorder, views)
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from turnlog.adapters.telling import Place
 from turnlog.domain.errors import InvalidInput
 from turnlog.projections.view_store import StoredView, by_rows
 
@@ -126,7 +127,7 @@ def copy(source: sqlite3.Connection, target: sqlite3.Connection, built: Sequence
 
 
 def differences(
-    ours: sqlite3.Connection, theirs: sqlite3.Connection, built: Sequence[Item], place: "Place"
+    ours: sqlite3.Connection, theirs: sqlite3.Connection, built: Sequence[Item], place: Place
 ) -> Iterator[str]:
     """Say in words in which rows two generations differ, without what stands in them.
 
@@ -227,7 +228,7 @@ def _unique_key(connection: sqlite3.Connection, table: str) -> list[str]:
     return []
 
 
-def _compare(ours: sqlite3.Connection, theirs: sqlite3.Connection, table: str, place: "Place") -> Iterator[str]:
+def _compare(ours: sqlite3.Connection, theirs: sqlite3.Connection, table: str, place: Place) -> Iterator[str]:
     columns = _columns(theirs, table)
     if _columns(ours, table) != columns:
         yield f"table {table!r} is not there as it should be"
@@ -271,23 +272,6 @@ def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[
 def _ranked(values: Row) -> list[tuple[int, Any]]:
     """Return values as Python sorts them the way SQLite does: null, numbers, text, blobs."""
     return [(0, 0) if v is None else (3 if isinstance(v, bytes) else 2 if isinstance(v, str) else 1, v) for v in values]
-
-
-class Place(NamedTuple):
-    """How to name a row: the columns of its tenant and session, and the tenant to whom it is told (``None``: all)."""
-
-    tenant_column: str
-    session_column: str
-    tenant: str | None
-
-    def words(self, table: str, values: dict[str, Any]) -> str:
-        """Name a row by its session if it has one, and by the numbers of its key; another tenant's by neither."""
-        tenant, session_id = values.pop(self.tenant_column, None), values.pop(self.session_column, None)
-        if self.tenant is not None and self.tenant != tenant:
-            return f"table {table!r}: a row" + (" of another tenant" if tenant is not None else "")
-        numbers = ", ".join(f"{column} {value}" for column, value in values.items() if isinstance(value, int))
-        words = f"the row of session {session_id!r} of tenant {tenant!r}" if session_id is not None else "a row"
-        return f"table {table!r}: {words}" + (f" ({numbers})" if numbers else "")
 
 
 def _quoted(name: str) -> str:

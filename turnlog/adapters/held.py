@@ -5,8 +5,8 @@ what it was given until it is built anew: from a log that has erased it, nothing
 positions: where the log ended when the view was begun, and the newest end of a session passed without forgetting.
 """
 
-import sqlite3
 from datetime import UTC, datetime
+from typing import Any
 
 from turnlog.adapters.bookkeeping import Bookkeeping
 from turnlog.projections.view_store import Parked
@@ -21,29 +21,29 @@ class Held:
     def __init__(self, books: Bookkeeping) -> None:
         self._books = books
 
-    def parked(self, connection: sqlite3.Connection, name: str) -> list[Parked]:
+    def parked(self, connection: Any, name: str) -> list[Parked]:
         """Return a view's parked sessions, in the order of their positions."""
         return [parked for parked in self._books.parked(connection, name) if parked.stream != _NO_STREAM]
 
-    def begin(self, connection: sqlite3.Connection, name: str, position: int) -> None:
+    def begin(self, connection: Any, name: str, position: int) -> None:
         """Record that what was erased up to ``position`` was never read."""
         if position > 0:
             self._record(connection, name, position, 0)
 
-    def hold(self, connection: sqlite3.Connection, name: str, position: int) -> None:
+    def hold(self, connection: Any, name: str, position: int) -> None:
         """Record the end of a session that was not forgotten, unless it was erased before the view was begun."""
         begun, _ = self._recorded(connection, name)
         if position > begun:
             self._record(connection, name, begun, position)
 
-    def holding(self, connection: sqlite3.Connection) -> list[str]:
+    def holding(self, connection: Any) -> list[str]:
         """Return the views with such a session."""
         return [name for name in self._books.checkpoints(connection) if self._recorded(connection, name)[1]]
 
-    def _recorded(self, connection: sqlite3.Connection, name: str) -> tuple[int, int]:
+    def _recorded(self, connection: Any, name: str) -> tuple[int, int]:
         """Return where the log ended when the view was begun, and the newest end not forgotten; 0 where none is."""
         found = (one for one in self._books.parked(connection, name) if one.stream == _NO_STREAM)
         return next(((one.position, one.version) for one in found), (0, 0))
 
-    def _record(self, connection: sqlite3.Connection, name: str, begun: int, unforgotten: int) -> None:
+    def _record(self, connection: Any, name: str, begun: int, unforgotten: int) -> None:
         self._books.park(connection, Parked(name, _NO_STREAM, unforgotten, begun, "", 0, _NEVER))

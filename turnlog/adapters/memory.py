@@ -318,6 +318,10 @@ class MemoryRecorder(MemoryProcessRecorder):
         self._require_open()
         return super().wait_for_news(after, timeout_s)
 
+    def visible(self, *, limit: int) -> list[str] | None:  # noqa: ARG002 - the port's
+        """Return nothing: positions are given in order."""
+        return []
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

@@ -54,6 +54,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     tracking: str = "turnlog_tracking"
     views: str = "turnlog_views"
     parked: str = "turnlog_parked"
+    trials: str = "turnlog_trials"
     session_index: str = "turnlog_session_index"
     message_index: str = "turnlog_message_index"
     message_owners: str = "turnlog_message_owners"
@@ -112,6 +113,11 @@ def identifier(field: str, value: object) -> str:
 def quoted(name: str) -> str:
     """Return an identifier as SQL text, safe where it is a reserved word too."""
     return f'"{name}"'
+
+
+def name_range(prefix: str) -> tuple[str, str]:
+    """Return the bounds between which the names that begin with ``prefix`` (which ends in an ASCII character) lie."""
+    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def _require_different(field: str, names: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from turnlog.adapters.names import SESSION_COLUMNS, Names
-from turnlog.adapters.sql import Tables, compiled, unindexed
+from turnlog.adapters.sql import SQLITE, Dialect, Tables, compiled
 
 _FILTERS = ("user_id", "agent", "current_route", "status")
 """Columns that are filtered by, the most selective first."""
@@ -20,8 +20,9 @@ _FILTERS = ("user_id", "agent", "current_route", "status")
 class Selects:
     """Makes queries for one set of names. ``given`` are the parameters that a query will have, which shape it."""
 
-    def __init__(self, names: Names) -> None:
-        tables = Tables(names)
+    def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
+        tables = Tables(names, dialect, schema)
+        self._dialect = dialect
         self._sessions = tables.session_index.c
         self._messages = tables.message_index.c
 
@@ -31,7 +32,7 @@ class Selects:
         statement = self._session_rows()
         filters = [column for column in _FILTERS if column in given]
         for column in filters:
-            left = c[column] if column == filters[0] else unindexed(c[column])
+            left = c[column] if column == filters[0] else self._dialect.unindexed(c[column])
             statement = statement.where(left == sa.bindparam(column))
         if "older" in given:
             statement = statement.where(c.updated_at < sa.bindparam("older"))
@@ -40,12 +41,12 @@ class Selects:
         if "before" in given:
             statement = statement.where(c.updated_position < sa.bindparam("before"))
         if "without" in given:
-            statement = statement.where(_without(c.session_id))
-        return compiled(_limited(statement.order_by(c.updated_position.desc())))
+            statement = statement.where(self._without(c.session_id))
+        return self._text(_limited(statement.order_by(c.updated_position.desc())))
 
     def session(self) -> str:
         """One session."""
-        return compiled(self._session_rows().where(self._sessions.session_id == sa.bindparam("session_id")))
+        return self._text(self._session_rows().where(self._sessions.session_id == sa.bindparam("session_id")))
 
     def active(self) -> str:
         """The newest created active session of a user."""
@@ -53,10 +54,10 @@ class Selects:
         statement = (
             self._session_rows()
             .where(c.user_id == sa.bindparam("user_id"), c.status == sa.literal_column("'active'"))
-            .where(_without(c.session_id))
+            .where(self._without(c.session_id))
             .order_by(c.created_position.desc())
         )
-        return compiled(_limited(statement, sa.literal_column("1")))
+        return self._text(_limited(statement, sa.literal_column("1")))
 
     def messages(self, given: Collection[str]) -> str:
         """A user's messages, newest first."""
@@ -70,34 +71,41 @@ class Selects:
             last = sa.tuple_(sa.bindparam("position"), sa.bindparam("item"))
             statement = statement.where(sa.tuple_(c.position, c.item) < last)
         if "without" in given:
-            statement = statement.where(_without(c.session_id))
-        return compiled(_limited(statement))
+            statement = statement.where(self._without(c.session_id))
+        return self._text(_limited(statement))
 
     def users(self) -> str:
         """Users in order of their ids, with what they have."""
         c = self._sessions
         statement = (
-            sa.select(c.user_id, sa.func.count(), sa.func.sum(c.message_count), sa.func.max(c.updated_at))
+            sa.select(c.user_id, sa.func.count(), _sum(c.message_count), sa.func.max(c.updated_at))
             .where(c.tenant == sa.bindparam("tenant"), c.user_id > sa.bindparam("after"))
             .group_by(c.user_id)
             .order_by(c.user_id)
         )
-        return compiled(_limited(statement))
+        return self._text(_limited(statement))
 
     def statuses(self) -> str:
         """Sessions, events and messages by status."""
         c = self._sessions
-        counts = sa.select(c.status, sa.func.count(), sa.func.sum(c.version), sa.func.sum(c.message_count))
-        return compiled(counts.where(c.tenant == sa.bindparam("tenant")).group_by(c.status).order_by(c.status))
+        counts = sa.select(c.status, sa.func.count(), _sum(c.version), _sum(c.message_count))
+        return self._text(counts.where(c.tenant == sa.bindparam("tenant")).group_by(c.status).order_by(c.status))
 
     def user_count(self) -> str:
         """How many users there are."""
         c = self._sessions
-        return compiled(sa.select(sa.func.count(c.user_id.distinct())).where(c.tenant == sa.bindparam("tenant")))
+        return self._text(sa.select(sa.func.count(c.user_id.distinct())).where(c.tenant == sa.bindparam("tenant")))
 
     def _session_rows(self) -> sa.Select[Any]:
         c = self._sessions
         return sa.select(*(c[column] for column in SESSION_COLUMNS)).where(c.tenant == sa.bindparam("tenant"))
+
+    def _without(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        """Return the condition that ``column`` is none of a JSON list's."""
+        return column.not_in(sa.select(self._dialect.listed(sa.bindparam("without"))))
+
+    def _text(self, statement: Any) -> str:
+        return compiled(statement, self._dialect)
 
 
 def _limited(statement: Any, limit: sa.ColumnElement[Any] | None = None) -> Any:
@@ -105,7 +113,6 @@ def _limited(statement: Any, limit: sa.ColumnElement[Any] | None = None) -> Any:
     return statement.limit(sa.bindparam("limit") if limit is None else limit).offset(sa.literal_column("0"))
 
 
-def _without(column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    """Return the condition that ``column`` is none of a JSON list's."""
-    ids = sa.func.json_each(sa.bindparam("without")).table_valued("value")
-    return column.not_in(sa.select(ids.c.value))
+def _sum(column: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return a sum that is a whole number everywhere: PostgreSQL's of a bigint is a numeric."""
+    return sa.cast(sa.func.sum(column), sa.BigInteger)

@@ -4,20 +4,59 @@ Importing this file imports SQLAlchemy, which takes longer than opening a store:
 a view is first queried, never at the top of a file that every store loads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.operators import custom_op
 
 from turnlog.adapters.names import Names
 
-SQLITE = sqlite.dialect(paramstyle="named")
+Column = sa.ColumnElement[Any]
+
+
+class Dialect(NamedTuple):
+    """What the queries on views are told of a database."""
+
+    compiler: Any
+    """SQLAlchemy's dialect; parameters are written as the driver wants them."""
+    unindexed: Callable[[Column], Column]
+    """Marks a column as not to be looked for in an index, where the planner needs to be told."""
+    listed: Callable[[Column], Column]
+    """Makes a column of the values of a JSON list."""
+
+
+def _plus(column: Column) -> Column:
+    """Return the column as ``+column``, which SQLite does not look for in an index: the better one is named by hand."""
+    return sa.UnaryExpression(column, operator=custom_op[Any]("+"), type_=column.type)
+
+
+def _unchanged(column: Column) -> Column:
+    return column
+
+
+def _json_each(ids: Column) -> Column:
+    return sa.func.json_each(ids).table_valued("value").c.value
+
+
+def _json_elements(ids: Column) -> Column:
+    return sa.func.json_array_elements_text(sa.cast(ids, sa.JSON)).table_valued("value").c.value
+
+
+_psycopg: Any = postgresql.psycopg  # SQLAlchemy has no types for making one
+SQLITE = Dialect(compiler=sqlite.dialect(paramstyle="named"), unindexed=_plus, listed=_json_each)
+POSTGRESQL = Dialect(
+    compiler=_psycopg.dialect(paramstyle="pyformat"),
+    unindexed=_unchanged,  # its planner has statistics
+    listed=_json_elements,
+)
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _ROWID = sa.Integer()
+_BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text that is compared and sorted by its bytes, as SQLite does it: pages come in the same order everywhere."""
 
 
 def ddl(names: Names) -> list[str]:
@@ -33,18 +72,19 @@ def bookkeeping_ddl(names: Names) -> list[str]:
 class Tables:
     """Every table under its chosen name; columns are found by the names that names.py lists."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
         self.names = names
-        self.metadata = sa.MetaData()
+        self.dialect = dialect
+        self.metadata = sa.MetaData(schema=schema)
 
     def statements(self, *tables: str, if_missing: bool = False) -> list[str]:
-        """Return the SQLite statements that create these tables and their indexes."""
+        """Return the statements that create these tables and their indexes."""
         made: list[str] = []
         for name in tables:
             table: sa.Table = getattr(self, name)
             indexes = sorted(table.indexes, key=lambda index: str(index.name))
-            made.append(_text(CreateTable(table, if_not_exists=if_missing)))
-            made += [_text(CreateIndex(index, if_not_exists=if_missing)) for index in indexes]
+            made.append(compiled(CreateTable(table, if_not_exists=if_missing), self.dialect))
+            made += [compiled(CreateIndex(index, if_not_exists=if_missing), self.dialect) for index in indexes]
         return made
 
     @cached_property
@@ -101,11 +141,11 @@ class Tables:
         """One row a view: its checkpoint, and (as JSON) the tables it created."""
         return self._table(
             self.names.views,
-            sa.Column("name", sa.Text, nullable=False, unique=True),
+            sa.Column("name", _BYTEWISE, nullable=False, unique=True),
             sa.Column("revision", _BIG, nullable=False),
             sa.Column("position", _BIG, nullable=False),
             sa.Column("mark", sa.LargeBinary, nullable=False),
-            sa.Column("tables", sa.Text, nullable=False),
+            sa.Column("tables", _BYTEWISE, nullable=False),
         )
 
     @cached_property
@@ -113,11 +153,11 @@ class Tables:
         """One row a session that a view could not apply, see ``Parked``; and one a view, of no session, see held.py."""
         return self._table(
             self.names.parked,
-            sa.Column("view", sa.Text, nullable=False),
-            sa.Column("stream", sa.Text, nullable=False),
+            sa.Column("view", _BYTEWISE, nullable=False),
+            sa.Column("stream", _BYTEWISE, nullable=False),
             sa.Column("version", _BIG, nullable=False),
             sa.Column("position", _BIG, nullable=False),
-            sa.Column("error", sa.Text, nullable=False),
+            sa.Column("error", _BYTEWISE, nullable=False),
             sa.Column("attempts", _BIG, nullable=False),
             sa.Column("parked_at", _BIG, nullable=False),
             sa.UniqueConstraint("view", "stream"),
@@ -129,13 +169,13 @@ class Tables:
         name = self.names.session_index
         table = self._table(
             name,
-            self._column("tenant", sa.Text),
-            self._column("session_id", sa.Text),
-            self._column("user_id", sa.Text, nullable=True),
-            self._column("agent", sa.Text, nullable=True),
-            self._column("status", sa.Text),
-            self._column("current_route", sa.Text, nullable=True),
-            self._column("current_step", sa.Text, nullable=True),
+            self._column("tenant", _BYTEWISE),
+            self._column("session_id", _BYTEWISE),
+            self._column("user_id", _BYTEWISE, nullable=True),
+            self._column("agent", _BYTEWISE, nullable=True),
+            self._column("status", _BYTEWISE),
+            self._column("current_route", _BYTEWISE, nullable=True),
+            self._column("current_step", _BYTEWISE, nullable=True),
             self._column("message_count", _BIG),
             self._column("created_at", _BIG),
             self._column("updated_at", _BIG),
@@ -162,11 +202,11 @@ class Tables:
         name = self.names.message_index
         table = self._table(
             name,
-            self._column("tenant", sa.Text),
-            self._column("session_id", sa.Text),
+            self._column("tenant", _BYTEWISE),
+            self._column("session_id", _BYTEWISE),
             self._column("ordinal", _BIG),
-            self._column("user_id", sa.Text, nullable=True),
-            self._column("message_id", sa.Text),
+            self._column("user_id", _BYTEWISE, nullable=True),
+            self._column("message_id", _BYTEWISE),
             self._column("position", _BIG),
             self._column("item", _BIG),
             self._column("version", _BIG),
@@ -182,9 +222,9 @@ class Tables:
         """One row a session: whose its messages are."""
         return self._table(
             self.names.message_owners,
-            self._column("tenant", sa.Text),
-            self._column("session_id", sa.Text),
-            self._column("user_id", sa.Text, nullable=True),
+            self._column("tenant", _BYTEWISE),
+            self._column("session_id", _BYTEWISE),
+            self._column("user_id", _BYTEWISE, nullable=True),
             self._column("ordinal", _BIG),
             self._column("version", _BIG),
             unique=("tenant", "session_id"),
@@ -198,18 +238,9 @@ class Tables:
         return sa.Column(self.names.column(column), kind, key=column, nullable=nullable)
 
 
-def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return the column as ``+column``, which SQLite does not look for in an index: the better one is named by hand."""
-    return sa.UnaryExpression(column, operator=custom_op[Any]("+"), type_=column.type)
-
-
-def compiled(statement: Any) -> str:
-    """Return a query as text for ``sqlite3``, its parameters named."""
-    return str(statement.compile(dialect=SQLITE))
-
-
-def _text(statement: Any) -> str:
-    return str(statement.compile(dialect=SQLITE)).strip()
+def compiled(statement: Any, dialect: Dialect) -> str:
+    """Return a statement as text for the driver, its parameters named."""
+    return str(statement.compile(dialect=dialect.compiler)).strip()
 
 
 def _where(condition: Any) -> dict[str, Any]:

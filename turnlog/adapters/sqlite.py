@@ -16,7 +16,8 @@ from eventsourcing.persistence import AggregateRecorder, ApplicationRecorder, In
 from eventsourcing.utils import resolve_topic, strtobool
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.names import Names, quoted
+from turnlog.adapters.names import Names, name_range, quoted
+from turnlog.adapters.sealed import sealed_key, sealed_snapshot
 from turnlog.adapters.sqlite_recorders import (
     ALL,
     FEW,
@@ -24,7 +25,6 @@ from turnlog.adapters.sqlite_recorders import (
     SQLiteApplicationRecorder,
     SQLiteProcessRecorder,
     SQLiteTrackingRecorder,
-    name_range,
 )
 from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
@@ -234,13 +234,13 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         found: list[tuple[str, str, int, bytes, bytes]] = []
         for kind, key in keys:
             found += connection.execute(self._select_keys + " AND kind = ? AND key = ?", (stream, kind, key)).fetchall()
-        return [_key_row(stream, row) for row in found]
+        return [sealed_key(stream, row) for row in found]
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""
         with self.database.read() as connection:
             rows = connection.execute(self._select_keys + " ORDER BY version, kind, key", (stream,)).fetchall()
-        return [_key_row(stream, row) for row in rows]
+        return [sealed_key(stream, row) for row in rows]
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, see ``Reader``."""
@@ -249,11 +249,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
 
     def snapshot_row(self, connection: sqlite3.Connection, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, read on ``connection``."""
-        row = connection.execute(self._select_snapshot, (stream,)).fetchone()
-        if row is None:
-            return None
-        snapshot = SnapshotRow(*row[:4])
-        return snapshot if row[4] == row_seal(stream, *snapshot) else None
+        return sealed_snapshot(stream, connection.execute(self._select_snapshot, (stream,)).fetchone())
 
     def streams(self, *, prefix: str, after: str = "", limit: int) -> list[str]:
         """Return names of streams, see ``Recorder``: each is one step in the index, however long it is."""
@@ -269,6 +265,10 @@ class SQLiteRecorder(SQLiteProcessRecorder):
                 found.append(name)
                 last = name
         return found
+
+    def visible(self, *, limit: int) -> list[str] | None:  # noqa: ARG002 - the port's
+        """Return nothing: positions are committed in order."""
+        return []
 
     def check(self) -> list[str]:
         """Return what SQLite's own integrity check finds, and how many events and keys are of no session."""
@@ -355,13 +355,6 @@ def _typed(rows: list[Any]) -> list[Any]:
         position, *stream, version, topic, _ = rows[i]
         rows[i] = (position, *stream, version if type(version) is int else 0, topic if type(topic) is str else "", b"")
     return rows
-
-
-def _key_row(stream: str, row: tuple[str, str, int, bytes, bytes]) -> KeyRow:
-    key = KeyRow(*row[:4])
-    if row[4] != row_seal(stream, *key):
-        raise CorruptLog(f"session {stream!r}: the row of key {key.kind} {key.key!r} is damaged")
-    return key
 
 
 class SQLiteFactory(InfrastructureFactory[SQLiteTrackingRecorder]):

@@ -25,6 +25,7 @@ from eventsourcing.persistence import (
 
 from turnlog.adapters.database import Database
 from turnlog.adapters.following import Follow, News
+from turnlog.adapters.names import name_range
 from turnlog.domain.errors import CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
 
@@ -309,8 +310,3 @@ class SQLiteProcessRecorder(SQLiteTrackingRecorder, SQLiteApplicationRecorder, P
         tracking = kwargs.get("tracking")
         if tracking is not None:
             self._insert_tracking(connection, tracking)
-
-
-def name_range(prefix: str) -> tuple[str, str]:
-    """Return the bounds between which the names that begin with ``prefix`` (which ends in an ASCII character) lie."""
-    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)

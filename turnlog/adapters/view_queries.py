@@ -1,13 +1,13 @@
 """Asking the built-in views: the selects of selects.py, compiled once per shape and run on the driver."""
 
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from turnlog.adapters.database import Database
 from turnlog.adapters.names import Names
 from turnlog.domain.values import SessionSummary, UserSummary
 from turnlog.projections.message_index import MessageRow
@@ -17,12 +17,21 @@ if TYPE_CHECKING:
     from turnlog.adapters.selects import Selects
 
 
-class ViewQueries:
-    """Asks the views of one database."""
+class Source(Protocol):
+    """Where the views are: a database of SQLite, or a pool of connections."""
 
-    def __init__(self, database: Database, names: Names) -> None:
-        self._database = database
+    def read(self) -> AbstractContextManager[Any]:
+        """Lend a connection of the driver's."""
+        ...
+
+
+class ViewQueries:
+    """Asks the views of one database; ``dialect`` is the name that sql.py has for it, ``schema`` where they are."""
+
+    def __init__(self, source: Source, names: Names, dialect: str = "SQLITE", schema: str | None = None) -> None:
+        self._source = source
         self._names = names
+        self._dialect, self._schema = dialect, schema
         self._texts: dict[tuple[str, ...], str] = {}
 
     def select_sessions(self, wanted: SessionFilter, *, before: int | None = None, limit: int) -> list[SessionRow]:
@@ -93,8 +102,9 @@ class ViewQueries:
         )
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Any]:
-        with self._database.read() as connection:
-            return connection.execute(text, parameters).fetchall()
+        with self._source.read() as connection:
+            rows: list[Any] = connection.execute(text, parameters).fetchall()
+        return rows
 
     def _text(self, shape: tuple[str, ...], select: "Callable[[Selects], str]") -> str:
         text = self._texts.get(shape)
@@ -104,9 +114,10 @@ class ViewQueries:
 
     @cached_property
     def _selects(self) -> "Selects":
-        from turnlog.adapters.selects import Selects  # SQLAlchemy: 300 ms, for those who query
+        from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for those who query
+        from turnlog.adapters.selects import Selects
 
-        return Selects(self._names)
+        return Selects(self._names, getattr(sql, self._dialect), self._schema)
 
 
 def _session(row: tuple[Any, ...]) -> SessionRow:

@@ -16,6 +16,7 @@ from turnlog.adapters.bookkeeping import Bookkeeping, Trials
 from turnlog.adapters.database import Busy, Database
 from turnlog.adapters.held import Held
 from turnlog.adapters.names import Names
+from turnlog.adapters.telling import Place
 from turnlog.adapters.view_queries import ViewQueries
 from turnlog.adapters.view_tables import BUILT_IN, MessageTable, SessionTable
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
@@ -40,6 +41,8 @@ _FAILURES = frozenset(
     }
 )
 """What SQLite says when the trouble is its own."""
+PAGE = 500
+"""Events a transaction; while it lasts, nobody can append."""
 
 
 class SQLiteViews:
@@ -50,6 +53,7 @@ class SQLiteViews:
         self._names = names = names or Names()
         self._registered: dict[str, Projection | RowProjection] = {}
         self.read_only = database.read_only
+        self.page = PAGE
         books, trials = Bookkeeping(names), Trials(database.path)
         self._books = books
         self.checkpoints, self.record = books.checkpoints, books.record
@@ -277,7 +281,7 @@ class SQLiteViews:
     ) -> Iterator[str]:
         """Say where the rows here are not those that were built."""
         built = cast("SQLiteViews", built)
-        place = generations.Place(self._names.column("tenant"), self._names.column("session_id"), tenant)
+        place = Place(self._names.column("tenant"), self._names.column("session_id"), tenant)
         with built.read() as theirs:
             created = generations.items(theirs, self._books.tables)
             for words in generations.differences(connection, theirs, created, place):

@@ -80,9 +80,11 @@ class Recorder(Reader, Protocol):
     def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
         """Commit ``batches`` and return, per batch, the position of its last row (0 where it has none).
 
-        Positions within a batch are contiguous. If a version or key is already taken, or no batch is given, nothing of
-        it is written and ``again`` is asked, under whatever keeps other writers out, for batches that fit what it then
-        reads. What ``again`` raises is raised here, with nothing written.
+        Positions within a batch rise; other writers' may lie between them where there is no lock. If a version or key
+        is already taken, or no batch is given, nothing of it is written and ``again`` is asked for batches that fit
+        what it then reads: under whatever keeps other writers out or, where nothing does, until nobody else was first.
+        In any case nothing that it reads is erased before its batches are committed. What ``again`` raises is raised
+        here, with nothing written.
 
         Raises:
             ConcurrencyConflict, StoreUnavailable, OutcomeUnknown, CorruptLog.
@@ -108,7 +110,18 @@ class Recorder(Reader, Protocol):
         ...
 
     def position(self) -> int:
-        """Return the position of the log's newest event, 0 if there is none."""
+        """Return the position of the log's newest event, 0 if there is none.
+
+        Where later positions can be visible first: the newest of those below which nothing new can appear any more.
+        """
+        ...
+
+    def visible(self, *, limit: int) -> list[str] | None:
+        """Return the streams of events above ``position()``, as it is now; ``None`` if more than ``limit``.
+
+        They can be read by stream already, but not in the log's order. There are none where position is order. Who
+        asks first and then reads the log to its head misses nothing that was committed before.
+        """
         ...
 
     def wait_for_news(self, after: int, timeout_s: float) -> bool:

@@ -16,8 +16,6 @@ from turnlog.domain.recorder import Recorder
 from turnlog.projections.brief import DELETED
 from turnlog.projections.view_store import Checkpoint, Parked, Projection, RowProjection, Trial, ViewStore, by_rows
 
-PAGE = 500
-"""Events a transaction; while it lasts, nobody can append."""
 DEATHS = 2
 """After so many processes that ended with the same event first in hand, its session is parked."""
 
@@ -34,7 +32,7 @@ class Applier:
         self._clock = clock
 
     def advance(
-        self, views: ViewStore, view: Applied, *, limit: int = PAGE, upto: int | None = None, wait: bool = True
+        self, views: ViewStore, view: Applied, *, limit: int | None = None, upto: int | None = None, wait: bool = True
     ) -> Checkpoint | None:
         """Apply the page after the view's checkpoint and return the checkpoint reached.
 
@@ -45,7 +43,7 @@ class Applier:
             at = None if connection is None else views.checkpoints(connection).get(view.name)
             if at is None or at.revision != view.revision:
                 return None
-            reached = self._page(views, view, connection, at, limit, upto)
+            reached = self._page(views, view, connection, at, limit or views.page, upto)
         self._end_trial(views, view, reached)
         return reached
 
@@ -54,7 +52,7 @@ class Applier:
         at, reached = None, views.checkpoints(connection)[view.name]
         with self._trying(views, view):
             while reached != at:
-                at, reached = reached, self._page(views, view, connection, reached, PAGE, None)
+                at, reached = reached, self._page(views, view, connection, reached, views.page, None)
         self._end_trial(views, view, reached)
 
     def apply(self, views: ViewStore, view: Applied, connection: Any, rows: Sequence[LogRow]) -> None:

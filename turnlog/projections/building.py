@@ -12,6 +12,8 @@ from turnlog.projections.view_store import Checkpoint, ViewStore
 Progress: TypeAlias = Callable[[RebuildProgress], object]
 PAGE = 10_000
 """Events a transaction; nobody else writes where a view is built."""
+MOST = 1 << 40
+"""Without a limit."""
 DIFFERENCES = 100
 """So many are told of a view."""
 
@@ -27,8 +29,10 @@ class Builder:
         """Build a new generation and put it in the place of the old one; return False if somebody else is building.
 
         What was built is kept when this is interrupted, and the next call goes on with it, unless ``anew``. Only the
-        last step, the swap and the tail, keeps writers out. The tail holds the ends of the sessions that were erased
-        meanwhile: what was built of them is forgotten in the transaction that makes it visible.
+        last step, the swap and the tail, keeps out whoever writes views or erases. The tail holds the ends of the
+        sessions that were erased meanwhile: what was built of them is forgotten in the transaction that makes it
+        visible, also where such an end stands above the log's head. The new generation comes at least as far as the old
+        one: the head is never behind a view that is stored.
         """
         with views.workshop(view, keep=True) as workshop:
             if workshop is None:
@@ -42,6 +46,8 @@ class Builder:
             with views.write() as connection:
                 views.adopt(connection, workshop, view.name)
                 self._applier.finish(views, view, connection)
+                reached = views.checkpoints(connection)[view.name].position
+                self._forget_deleted(views, view, connection, reached)
             views.clear_away(view.name)
         return True
 
@@ -103,18 +109,27 @@ class Builder:
         if not self._marks(at):
             return [f"view {view.name!r} has applied another event at position {at.position} than the log has there"]
         self._fill(workshop, view, at.position, None)
-        self._forget_deleted(workshop, view, at.position)
+        with workshop.write() as building:
+            self._forget_deleted(workshop, view, building, at.position)
         return _distinct(views.differences(connection, workshop, view.name, tenant), DIFFERENCES)
 
-    def _forget_deleted(self, workshop: ViewStore, view: Applied, after: int) -> None:
-        """Forget the sessions that were erased, here as there at once, by events the view has not come to."""
+    def _forget_deleted(self, views: ViewStore, view: Applied, connection: Any, after: int) -> None:
+        """Forget the sessions that were erased, as is done at once, by events that the view has not come to."""
         topics = [topic for topic in self._applier.codec.registry.newest if topic.startswith(DELETED)]
+        unsettled = self._recorder.visible(limit=MOST) or ()  # first: what is settled after this is found below
+        self._forget(views, view, connection, (stream for stream in unsettled if self._is_deleted(stream)))
         while rows := self._recorder.select_log(after=after, limit=PAGE, topics=topics):
-            with workshop.write() as connection:
-                for row in rows:
-                    workshop.release(connection, view.name, row[1])
-                    try_to_forget(workshop, view, connection, row[1])
+            self._forget(views, view, connection, (row[1] for row in rows))
             after = rows[-1][0]
+
+    def _is_deleted(self, stream: str) -> bool:
+        newest = self._recorder.select_stream(stream, desc=True, limit=1)
+        return newest[0][2].startswith(DELETED)
+
+    def _forget(self, views: ViewStore, view: Applied, connection: Any, streams: Iterable[str]) -> None:
+        for stream in streams:
+            views.release(connection, view.name, stream)
+            try_to_forget(views, view, connection, stream)
 
 
 def _distinct(words: Iterable[str], limit: int) -> list[str]:

@@ -114,6 +114,8 @@ class ViewStore(Protocol):
     """Where views are kept, each with its checkpoint and its parked sessions."""
 
     read_only: bool
+    page: int
+    """Events that a transaction of catching up applies."""
 
     def register(self, view: View) -> Projection | RowProjection:
         """Know ``view`` from now on, to make it forget what is erased; return it with its place in this store.
@@ -124,11 +126,11 @@ class ViewStore(Protocol):
         ...
 
     def read(self) -> AbstractContextManager[Any]:
-        """Lend a connection that sees one moment's state of everything."""
+        """Lend a connection to read with. What several statements read may be of several moments."""
         ...
 
     def write(self, *, wait: bool = True) -> AbstractContextManager[Any]:
-        """Lend a connection in a transaction that nobody else can write or erase beside.
+        """Lend a connection in a transaction beside which nobody else can write views or erase; some append.
 
         It is committed at the end, or undone if that raises. Without ``wait`` it lends ``None`` where somebody else
         is writing.

@@ -1,0 +1,77 @@
+"""Waking readers in other processes: soon after the commit, and without a word where nobody listens."""
+
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import psycopg
+import pytest
+
+from tests.contracts.rows import grow
+from turnlog.adapters.connect import connect
+from turnlog.domain.recorder import Recorder
+
+S = "default/s"
+LONG_S = 20.0
+
+
+@pytest.fixture
+def both(postgresql_url: str) -> Iterator[tuple[Recorder, Recorder]]:
+    """Two recorders on one log, as two processes have them."""
+    opened = [connect(postgresql_url, durability="full", engine=None, options={}) for _ in range(2)]
+    yield opened[0].recorder, opened[1].recorder
+    for each in opened:
+        each.recorder.close()
+        each.views.close()
+
+
+def waits(recorder: Recorder, after: int) -> float:
+    """Return how long it took until there was an event above ``after``."""
+    began = monotonic()
+    assert recorder.wait_for_news(after, LONG_S)
+    return monotonic() - began
+
+
+def test_others_are_told(both: tuple[Recorder, Recorder]) -> None:
+    """A waiting reader hears of appends of another process well before its ceiling of half a second.
+
+    Not of each on a busy machine: of one in ten at least.
+    """
+    writer, reader = both
+    position, slow = 0, 0
+    for _ in range(10):
+        later = threading.Timer(0.1, grow, (writer, S, 1))
+        later.start()
+        slow += waits(reader, position) > 0.4
+        later.join()
+        position = reader.position()
+    assert slow < 10
+
+
+def test_a_notification_that_is_lost_costs_half_a_second(both: tuple[Recorder, Recorder], postgresql_url: str) -> None:
+    """What was written by somebody who tells nobody is found by looking again."""
+    writer, reader = both
+    grow(writer, S, 1)
+
+    def silently() -> None:
+        with psycopg.connect(postgresql_url) as connection:
+            connection.execute(
+                "INSERT INTO turnlog_events (originator_id, originator_version, topic, state) VALUES (%s, 2, 't', '')",
+                (S,),
+            )
+
+    later = threading.Timer(0.1, silently)
+    later.start()
+    waited = waits(reader, 1)
+    later.join()
+    assert waited < LONG_S / 2
+
+
+def test_listening_goes_on_when_it_was_cut(both: tuple[Recorder, Recorder], postgresql_url: str) -> None:
+    """A reader whose connections were killed is told again."""
+    writer, reader = both
+    assert not reader.wait_for_news(0, 0.05)
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    grow(writer, S, 1)
+    assert waits(reader, 0) < LONG_S / 2

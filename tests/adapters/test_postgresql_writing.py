@@ -1,0 +1,241 @@
+"""Writing to PostgreSQL under difficulties: races, connections cut around the commit, many processes that start."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import psycopg
+import pytest
+
+import turnlog
+from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
+from tests.faults.processes import together
+from tests.servers import hostile
+from turnlog.adapters import postgresql_tables
+from turnlog.adapters.connect import connect
+from turnlog.adapters.postgresql_connection import Connection
+from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreError, StoreUnavailable
+from turnlog.domain.recorder import Batch, Reader, Recorder
+
+S, T = "default/s", "default/t"
+
+
+@pytest.fixture
+def recorder(postgresql_url: str) -> Iterator[Recorder]:
+    """A recorder on an empty log."""
+    backend = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 5.0})
+    yield backend.recorder
+    backend.recorder.close()
+    backend.views.close()
+
+
+def one_more(name: str, stream: str = S) -> "_Next":
+    """Return what decides on one more event of a stream."""
+    return _Next(name, stream)
+
+
+class _Next:
+    def __init__(self, name: str, stream: str) -> None:
+        self._name, self._stream = name, stream
+
+    def __call__(self, reader: Reader) -> Sequence[Batch]:
+        rows = reader.select_stream(self._stream, desc=True, limit=1)
+        return (Batch(self._stream, [(rows[0][1] + 1 if rows else 1, self._name, b"{}")]),)
+
+
+def append_many(url: str, name: str, n: int) -> int:
+    """Append ``n`` events to one stream, each of them contested."""
+    backend = connect(url, durability="full", engine=None, options={"timeout_s": 300.0})
+    for _ in range(n):
+        backend.recorder.append((), one_more(name))
+    backend.recorder.close()
+    return n
+
+
+def test_sixteen_writers_of_one_session(recorder: Recorder, postgresql_url: str) -> None:
+    """All of sixteen processes come through, and nothing is lost."""
+    together(append_many, *((postgresql_url, str(i), 20) for i in range(16)))
+    rows = recorder.select_stream(S)
+    assert [row[1] for row in rows] == list(range(1, 321))
+    assert {topic: sum(row[2] == topic for row in rows) for topic in {row[2] for row in rows}} == {
+        str(i): 20 for i in range(16)
+    }
+    assert [row[0] for row in recorder.select_log(limit=999)] == [row[0] for row in rows]
+
+
+def open_and_write(url: str, name: str) -> int | None:
+    """Open a store that may not be there yet, and write to it."""
+    with turnlog.open(url) as store:
+        return store.session(name).add_message("user", "hello").version
+
+
+def test_many_processes_start_at_once(postgresql_url: str) -> None:
+    """Whoever comes first makes the tables; nobody fails."""
+    assert together(open_and_write, *((postgresql_url, f"s{i}") for i in range(8))) == [2] * 8
+
+
+def test_a_newer_schema_is_refused(recorder: Recorder, postgresql_url: str) -> None:
+    """Tables of a newer turnlog are left alone, and the error says so."""
+    assert recorder.position() == 0
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute("UPDATE turnlog_tracking SET notification_id = notification_id + 1")
+    with pytest.raises(StoreError, match="schema 2, this turnlog knows 1"):
+        turnlog.open(postgresql_url)
+
+
+def test_tables_that_are_missing_are_not_made_by_readers(postgresql_url: str) -> None:
+    """Opened read-only, an empty schema is an error."""
+    with pytest.raises(StoreError, match="no tables"):
+        turnlog.open(postgresql_url, read_only=True)
+
+
+def test_a_new_migration_runs_once(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an upgrade adds is added to tables that are there, by whoever opens them first."""
+    turnlog.open(postgresql_url).close()
+    added = ("ALTER TABLE {events} ADD COLUMN extra int",)
+    monkeypatch.setattr(postgresql_tables, "MIGRATIONS", (*postgresql_tables.MIGRATIONS, added))
+    for _ in range(2):
+        turnlog.open(postgresql_url).close()
+
+
+class Cut:
+    """Cuts the connection of the next statement that begins with some words: before it is sent, or after its answer."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        words: str,
+        *,
+        after: bool,
+        times: int = 1,
+        then: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.left = times
+        original = psycopg.Connection.execute
+
+        def execute(connection: Connection, query: str, *arguments: object, **options: object) -> object:
+            if self.left and str(query).startswith(words):
+                self.left -= 1
+                if after:
+                    original(connection, query, *arguments, **options)  # type: ignore[call-overload]
+                connection.close()
+                then()
+                raise psycopg.OperationalError("cut")
+            return original(connection, query, *arguments, **options)  # type: ignore[call-overload]
+
+        monkeypatch.setattr(psycopg.Connection, "execute", execute)
+
+
+@pytest.mark.parametrize("after", [False, True])
+class TestCut:
+    """A connection that is cut before a commit, or after it and before the answer."""
+
+    def test_a_plain_append(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+        """It is written once, and its position is known."""
+        rows = grow(recorder, S, 1)
+        Cut(monkeypatch, "INSERT", after=after)
+        (position,) = write(recorder, batch(S, 1, before=rows))
+        assert [row[1] for row in recorder.select_stream(S)] == [1, 2]
+        assert recorder.select_stream(S)[-1][0] == position
+
+    def test_with_keys(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+        """So is one with keys, and one of keys alone."""
+        Cut(monkeypatch, "WITH", after=after)
+        write(recorder, batch(S, 2, keys=[key("k", 1)]), batch(T, 3))
+        assert [len(recorder.select_stream(stream)) for stream in (S, T)] == [2, 3]
+        Cut(monkeypatch, "WITH", after=after)
+        assert write(recorder, Batch(S, (), [key("l", 2)])) == [0]
+        assert len(recorder.select_all_keys(S)) == 2
+
+    def test_decided_anew(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+        """So is one that was decided inside a transaction."""
+        grow(recorder, S, 1)
+        Cut(monkeypatch, "COMMIT", after=after)
+        (position,) = recorder.append((), one_more("again"))
+        assert [row[1] for row in recorder.select_stream(S)] == [1, 2]
+        assert recorder.select_stream(S)[-1][0] == position
+
+    def test_an_erasure(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+        """So is an erasure."""
+        rows = grow(recorder, S, 3)
+        Cut(monkeypatch, "COMMIT", after=after)
+        (position,) = write(recorder, tombstone(S, rows))
+        assert len(recorder.select_stream(S)) == 4
+        assert recorder.select_stream(S)[-1][0] == position
+
+    def test_overtaken_meanwhile(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
+        """What was not written, and has lost its place since, is decided anew; what was written is found."""
+        rows = grow(recorder, S, 1)
+        Cut(monkeypatch, "INSERT", after=after, then=lambda: recorder.append((), one_more("other")))
+        recorder.append((batch(S, 1, before=rows),), not_again if after else one_more("anew"))
+        topics = [row[2] for row in recorder.select_stream(S)]
+        assert topics[1:] == (["MessageAdded.v1", "other"] if after else ["other", "anew"])
+
+
+def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postgresql_url: str) -> None:
+    """Where every further try is cut too, nobody can know, and that is what is said."""
+    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
+    assert recorder.position() == 0
+    Cut(monkeypatch, "INSERT", after=False, times=1_000_000)
+    with pytest.raises(OutcomeUnknown):
+        write(short, batch(S, 1))
+    short.close()
+
+
+@hostile
+def test_killed_backends(recorder: Recorder, postgresql_url: str) -> None:
+    """While connections are killed all the time, every append is there exactly once, or its outcome is unknown."""
+    over = threading.Event()
+
+    def kill() -> None:
+        statement = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND application_name = 'victim'"
+        )
+        with psycopg.connect(postgresql_url, autocommit=True) as connection:
+            while not over.wait(0.02):
+                connection.execute(statement)
+
+    victim = connect(
+        postgresql_url + "&application_name=victim", durability="full", engine=None, options={"timeout_s": 30.0}
+    )
+    killing = threading.Thread(target=kill)
+    killing.start()
+    told: list[int] = []
+    for n in range(1, 301):
+        told += victim.recorder.append((Batch(S, [(n, "t", b"%d" % n)]),), not_again)
+    over.set()
+    killing.join()
+    victim.recorder.close()
+    victim.views.close()
+    rows = recorder.select_stream(S)
+    assert [row[0] for row in rows] == told
+    assert [row[3] for row in rows] == [b"%d" % n for n in range(1, 301)]
+
+
+def test_a_row_held_by_somebody_else(recorder: Recorder, postgresql_url: str) -> None:
+    """A version that an open transaction has taken is waited for, and then it is said what was waited for."""
+    rows = grow(recorder, S, 1)
+    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
+    with psycopg.connect(postgresql_url) as connection:
+        connection.execute(
+            "INSERT INTO turnlog_events (originator_id, originator_version, topic, state) VALUES (%s, 2, 't', '')", (S,)
+        )
+        with pytest.raises(StoreUnavailable, match="held a lock"):
+            write(short, batch(S, 1, before=rows))
+        connection.rollback()
+    write(short, batch(S, 1, before=rows))
+    short.close()
+
+
+def test_losing_all_the_time(recorder: Recorder, postgresql_url: str) -> None:
+    """Who is overtaken until the deadline is told of a conflict."""
+    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
+
+    def again(reader: Reader) -> Sequence[Batch]:
+        found = one_more("loser")(reader)
+        grow(recorder, S, 1)
+        return found
+
+    with pytest.raises(ConcurrencyConflict, match="other writers were first"):
+        short.append((), again)
+    short.close()

@@ -1,0 +1,164 @@
+"""The log in PostgreSQL (14 or newer, a primary, UTF8; psycopg 3). Start with ``PostgreSQLRecorder.append``.
+
+Atomicity: an append is one statement, which PostgreSQL commits by itself; it takes no lock. Where somebody else was
+first, a unique index says so, and it is decided anew inside a transaction, again and again until it fits.
+Order: positions are drawn without a lock, so a later one may be visible first; readers are shown only what is settled
+(postgresql_tail.py). Where that cannot be proven, or by ``ordering="strict"``, appends exclude each other.
+Durability: ``full`` waits for the disk and for synchronous standbys, ``normal`` for this server's disk alone: with
+less, a crash would give positions a second time that readers have passed. A server with ``fsync=off`` is told so.
+"""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from turnlog.adapters import postgresql_storage, postgresql_tables
+from turnlog.adapters.names import Names, name_range
+from turnlog.adapters.postgresql_attempt import Attempt
+from turnlog.adapters.postgresql_factory import PostgreSQLFactory
+from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_recorders import (
+    PostgreSQLAggregateRecorder,
+    PostgreSQLApplicationRecorder,
+)
+from turnlog.adapters.postgresql_tracking import PostgreSQLProcessRecorder, PostgreSQLTrackingRecorder
+from turnlog.adapters.postgresql_writing import Forgetting, Writing
+from turnlog.adapters.sealed import sealed_key, sealed_snapshot
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+
+__all__ = [
+    "PostgreSQLAggregateRecorder",
+    "PostgreSQLApplicationRecorder",
+    "PostgreSQLFactory",
+    "PostgreSQLProcessRecorder",
+    "PostgreSQLRecorder",
+    "PostgreSQLTrackingRecorder",
+]
+
+
+class PostgreSQLRecorder(PostgreSQLProcessRecorder):
+    """turnlog's recorder: adds keys, snapshots, deciding again until it fits, and erasing."""
+
+    def __init__(self, pool: Pool, names: Names, views: Forgetting | None = None, *, ordering: str = "auto") -> None:
+        super().__init__(
+            pool,
+            events_table=names.events,
+            tracking_table=names.tracking,
+            views=pool.table(names.views),
+            originator_id_type="text",
+            ordering=ordering,
+        )
+        self.durability = pool.durability
+        self._names = names
+        self._keys_table, self._snapshots_table = pool.table(names.keys), pool.table(names.snapshots)
+        self.writing = Writing(self.events_table, self._keys_table, self._snapshots_table, views)
+        self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {self._keys_table}"
+        self._select_some_keys = (
+            "SELECT k.kind, k.key, k.version, k.fingerprint, k.seal"
+            ' FROM unnest(%b::text[], %b::text[]) WITH ORDINALITY AS w (kind, "key", n)'
+            f' JOIN {self._keys_table} AS k ON k.originator_id = %b AND k.kind = w.kind COLLATE "C"'
+            ' AND k.key = w.key COLLATE "C" AND hashtextextended(k.key, 0) = hashtextextended(w.key COLLATE "C", 0)'
+            ' AND hashtextextended(k.key, 1) = hashtextextended(w.key COLLATE "C", 1) ORDER BY w.n'
+        )
+        self._select_snapshot = (
+            f"SELECT version, revision, hash, state, seal FROM {self._snapshots_table} WHERE originator_id = %b"
+        )
+
+    def prepare(self) -> None:
+        """Create the tables if they are not there; several processes may do so at once.
+
+        Raises:
+            StoreError: a newer turnlog made them.
+        """
+        postgresql_tables.prepare(self.pool, self._names)
+        self.durability = postgresql_storage.durability(self.pool)
+
+    # --- append -------------------------------------------------------------------------------------------------------
+
+    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+        """Commit ``batches``, see ``Recorder``.
+
+        Where the connection breaks, the very same rows are sent again: they can be there only once, so either this
+        writes them, or they are found to be there.
+        """
+        attempt = Attempt(self, batches, again)
+        deadline = monotonic() + self.pool.timeout_s
+        with attempt.told(), self.pool.translating():
+            while (positions := attempt.once()) is None:
+                if monotonic() > deadline:
+                    raise attempt.given_up()
+                attempt.pause()
+        if positions:
+            self.news.ring()
+        return positions
+
+    def select_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
+    ) -> list[StreamRow]:
+        """Return events of one stream, see ``Reader``."""
+        return self.pool.rows(*self.stream_query(stream, after, upto, desc=desc, limit=limit))
+
+    def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        """Return those of the keys that were used, see ``Reader``."""
+        return [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+
+    def keys_query(self, stream: str, keys: Sequence[tuple[str, str]]) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads some keys, and its parameters."""
+        return self._select_some_keys, ([kind for kind, _ in keys], [key for _, key in keys], stream)
+
+    def select_all_keys(self, stream: str) -> list[KeyRow]:
+        """Return every key of a stream, see ``Recorder``."""
+        rows = self.pool.rows(self._select_keys + " WHERE originator_id = %b ORDER BY version, kind, key", (stream,))
+        return [sealed_key(stream, row) for row in rows]
+
+    def select_snapshot(self, stream: str) -> SnapshotRow | None:
+        """Return the stream's snapshot, see ``Reader``."""
+        return sealed_snapshot(stream, next(iter(self.pool.rows(*self.snapshot_query(stream))), None))
+
+    def snapshot_query(self, stream: str) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads a stream's snapshot, and its parameters."""
+        return self._select_snapshot, (stream,)
+
+    def visible(self, *, limit: int) -> list[str] | None:
+        """Return the streams of events that can be read but are not settled yet, see ``Recorder``."""
+        self.tail.head()
+        if not self.tail.in_doubt:
+            return []
+        statement = f"SELECT originator_id FROM {self.events_table} WHERE position > %b ORDER BY position LIMIT %b"
+        rows = self.pool.rows(statement, (self.tail.settled, limit + 1))
+        return None if len(rows) > limit else list({row[0]: None for row in rows})
+
+    def streams(self, *, prefix: str, after: str = "", limit: int) -> list[str]:
+        """Return names of streams, see ``Recorder``: each is one step in the index, however long it is."""
+        low, high = name_range(prefix)
+        next_one = f"SELECT originator_id FROM {self.events_table} WHERE originator_id > {{}} AND originator_id < %b"
+        next_one += " ORDER BY originator_id LIMIT 1"
+        statement = (
+            f"WITH RECURSIVE names AS (({next_one.format('%b')}) UNION ALL"
+            f" SELECT ({next_one.format('names.originator_id')}) FROM names WHERE originator_id IS NOT NULL)"
+            " SELECT originator_id FROM names WHERE originator_id IS NOT NULL LIMIT %b"
+        )
+        return [row[0] for row in self.pool.rows(statement, (max(after, low), high, high, limit))]
+
+    # --- upkeep -------------------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Return what PostgreSQL's own check of indexes finds (extension amcheck), and keys that no session has."""
+        return postgresql_storage.check(self.pool, self._names)
+
+    def size_bytes(self) -> int | None:
+        """Return how much the tables and their indexes use."""
+        return postgresql_storage.size_bytes(self.pool, self._names)
+
+    def lingering(self) -> list[str]:
+        """Return where erased bytes may linger: PostgreSQL keeps old versions of rows, and its write-ahead log."""
+        return postgresql_storage.lingering(self.pool)
+
+    def scrub(self, *, vacuum: bool) -> list[str]:
+        """Rewrite the tables without old versions of rows; see ``Recorder``."""
+        return postgresql_storage.scrub(self.pool, self._names, vacuum=vacuum)
+
+    def close(self) -> None:
+        """Close everything."""
+        super().close()
+        self.pool.close()

@@ -1,0 +1,338 @@
+"""Connections to one PostgreSQL database: lending, replacing dead ones, errors. Psycopg 3, PostgreSQL 14 or newer.
+
+The pool is turnlog's own or one that the application already has. A connection that died while idle is replaced before
+it is lent; whatever is sent once, and lost, is the caller's to find out about. A forked child opens its own pool: the
+sockets of the parent's are left alone. No message tells a password.
+"""
+
+import os
+import weakref
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from select import POLLERR, POLLHUP, POLLIN, poll
+from time import monotonic
+from typing import Any, Self
+
+import psycopg
+from psycopg import conninfo, errors
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+
+from turnlog.adapters.names import quoted
+from turnlog.adapters.postgresql_connection import (
+    HUNG_UP,
+    Broken,
+    Connection,
+    Lost,
+    commit,
+    configure,
+    connected,
+    made_ours,
+    parsed,
+    run,
+    undo,
+)
+from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
+
+IDLE_S = 30.0
+"""A connection that lay idle for longer is asked whether it lives; before, only whether it was hung up on."""
+_DEFAULTS = {
+    "fallback_application_name": "turnlog",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+_CORRUPT = (errors.DataCorrupted, errors.IndexCorrupted, errors.UndefinedTable, errors.UndefinedColumn)
+_OURS = (psycopg.Error, PoolTimeout, PoolClosed)
+
+
+class Pool:
+    """Connections to the database that ``url`` names, or those of ``engine``, a ``psycopg_pool.ConnectionPool``.
+
+    Args:
+        schema: where the tables are; none: the first of the search path.
+        durability: ``full``: a commit waits for the disk, and for synchronous standbys where there are any;
+            ``normal``: for this server's disk only. Less than that would give positions twice after a crash.
+        timeout_s: how long a connection, or a lock, is waited for.
+        size: the most connections at one time.
+        read_only: refuse to write.
+
+    Raises:
+        InvalidInput: the URL or the engine is not understood.
+        StoreUnavailable: the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        engine: object = None,
+        schema: str | None = None,
+        durability: str = "full",
+        timeout_s: float = 30.0,
+        size: int = 10,
+        read_only: bool = False,
+    ) -> None:
+        if engine is not None and not isinstance(engine, ConnectionPool):
+            raise InvalidInput("engine", f"expected a psycopg_pool.ConnectionPool, got {type(engine).__name__}")
+        self._engine: ConnectionPool[Connection] | None = engine
+        self._given = parsed(url)
+        self.durability = durability
+        self.timeout_s = timeout_s
+        self.size = size
+        self.read_only = read_only
+        self._closed = False
+        self._open()
+        try:
+            self.name, self.schema = self._look_around(schema)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._used: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
+        self._pool = self._engine or self._own()
+
+    def _own(self) -> "ConnectionPool[Connection]":
+        return ConnectionPool(
+            self._conninfo(),
+            kwargs={"autocommit": True},
+            configure=self._configure,
+            min_size=0,
+            max_size=self.size,
+            timeout=self.timeout_s,
+            name="turnlog",
+            open=True,
+        )
+
+    def _conninfo(self) -> str:
+        parts: dict[str, Any] = {**_DEFAULTS, **self._given}
+        return conninfo.make_conninfo("", **parts)
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}>"
+
+    # --- lending ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def read(self) -> Generator[Connection, None, None]:
+        """Lend a connection in autocommit mode.
+
+        Raises:
+            StoreUnavailable, CorruptLog: the driver's errors, translated.
+        """
+        with self.translating(), self._lent() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Generator[Connection, None, None]:
+        """Lend a connection inside a READ COMMITTED transaction that is committed at the end, or rolled back.
+
+        Raises:
+            OutcomeUnknown: the connection broke during the commit.
+            StoreUnavailable, CorruptLog: the driver's errors, translated.
+        """
+        with self.translating():
+            try:
+                with self.transaction() as connection:
+                    yield connection
+            except Lost as error:
+                raise OutcomeUnknown(f"{self.name}: the connection broke during a commit") from error
+            except Broken as error:
+                raise StoreUnavailable(f"{self.name}: the connection broke; nothing was written") from error
+
+    def rows(self, statement: str, parameters: Sequence[object] = (), *, prepare: bool = True) -> list[Any]:
+        """Return what one reading statement gives; it is sent again, once, where the connection broke.
+
+        Raises:
+            StoreUnavailable, CorruptLog: the driver's errors, translated.
+        """
+        with self.translating():
+            try:
+                return self._rows(statement, parameters, prepare=prepare)
+            except psycopg.OperationalError as error:
+                if not isinstance(error, HUNG_UP) and error.sqlstate is not None:
+                    raise
+                return self._rows(statement, parameters, prepare=prepare)
+
+    def _rows(self, statement: str, parameters: Sequence[object], *, prepare: bool) -> list[Any]:
+        with self._lent() as connection:
+            return run(connection, statement, parameters, prepare=prepare).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection, None, None]:
+        """As ``write``, but nothing is translated.
+
+        Raises:
+            Lost: the connection broke during the commit. Broken: it broke before.
+        """
+        self.require_writable()
+        with self._lent(begin=True) as connection:
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise Broken from error
+                raise
+            commit(connection)
+
+    @contextmanager
+    def autocommit(self) -> Generator[Connection, None, None]:
+        """Lend a connection of which each statement is a transaction of its own; nothing is translated.
+
+        Raises:
+            Lost: the connection broke.
+        """
+        self.require_writable()
+        with self._lent() as connection:
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise Lost from error
+                raise
+
+    def session(self) -> Connection:
+        """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
+
+        Raises:
+            StoreUnavailable: the server cannot be reached.
+        """
+        self._check()
+        with self.translating():
+            if self._engine is None:
+                connection = connected(self._conninfo(), {})
+            else:
+                target, options = self._engine.conninfo, self._engine.kwargs
+                connection = connected(
+                    target() if callable(target) else target, (options() if callable(options) else options) or {}
+                )
+            self._configure(connection)
+        return connection
+
+    @contextmanager
+    def _lent(self, *, begin: bool = False) -> Generator[Connection, None, None]:
+        connection = self._borrow()
+        before = made_ours(connection)
+        try:
+            if begin:
+                connection = self._begun(connection)
+            yield connection
+        finally:
+            undo(connection)
+            if not connection.closed:
+                before(connection)
+            self._used[connection] = monotonic()
+            self._pool.putconn(connection)
+
+    def _begun(self, connection: Connection) -> Connection:
+        """Begin a transaction; where the connection turns out to be dead, on another: nothing was written on it."""
+        try:
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        except psycopg.OperationalError:
+            if not connection.closed:
+                raise
+            self._pool.putconn(connection)
+            connection = self._borrow()
+            made_ours(connection)
+            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+        return connection
+
+    def _borrow(self) -> Connection:
+        self._check()
+        deadline = monotonic() + self.timeout_s
+        while True:
+            connection = self._pool.getconn(max(deadline - monotonic(), 0.001))
+            if self._lives(connection):
+                return connection
+            connection.close()
+            self._pool.putconn(connection)
+
+    def _lives(self, connection: Connection) -> bool:
+        """Ask the server where it has said something unasked, which may be good-bye, or the connection lay idle."""
+        try:
+            said = poll()
+            said.register(connection.fileno(), POLLIN | POLLERR | POLLHUP)
+            if said.poll(0) or monotonic() - self._used.get(connection, monotonic()) > IDLE_S:
+                connection.execute("")
+        except psycopg.Error:
+            return False
+        return True
+
+    def _configure(self, connection: Connection) -> None:
+        configure(connection, durability=self.durability, timeout_s=self.timeout_s, read_only=self.read_only)
+
+    def _look_around(self, schema: str | None) -> tuple[str, str]:
+        """Return what to call the database, and the schema. Connects at once: the pool would try for its timeout."""
+        self.name = "PostgreSQL"
+        with self.translating(), closing(self.session()) if self._engine is None else self._lent() as connection:
+            info = connection.info
+            self.name = f"{info.host or 'local'}:{info.port}/{info.dbname}"
+            row = connection.execute(
+                "SELECT current_schema(), current_setting('server_encoding'), current_setting('synchronous_commit')"
+            ).fetchone()
+        found, encoding, commits = row or (None, "", "")
+        if encoding != "UTF8":
+            raise StoreUnavailable(f"{self.name}: expected a database in UTF8, it is in {encoding}")
+        if commits == "off" and not self.read_only:
+            raise InvalidInput("engine", "its connections have synchronous_commit=off: a crash would lose events")
+        if schema is None and found is None:
+            raise StoreUnavailable(f"{self.name}: no schema of its search_path exists; name one with schema=")
+        return self.name, schema or str(found)
+
+    # --- names, errors, end -------------------------------------------------------------------------------------------
+
+    def table(self, name: str) -> str:
+        """Return a table's (or index's) name as SQL text, with its schema."""
+        schema = self.schema.replace('"', '""')
+        return f"{quoted(schema)}.{quoted(name)}"
+
+    @contextmanager
+    def translating(self) -> Generator[None, None, None]:
+        """Turn the driver's errors into turnlog's."""
+        try:
+            yield
+        except _OURS as error:
+            raise self.translated(error) from error
+
+    def translated(self, error: Exception) -> TurnlogError:
+        """Return the error of turnlog that says what the driver's means."""
+        words = " ".join(str(error).split())
+        if isinstance(error, _CORRUPT):
+            return CorruptLog(f"{self.name}: {words}")
+        if self._closed or isinstance(error, PoolClosed):
+            return StoreUnavailable(f"{self.name} is closed")
+        if isinstance(error, errors.LockNotAvailable):
+            return StoreUnavailable(f"{self.name}: another transaction held a lock for {self.timeout_s:g} s")
+        return StoreUnavailable(f"{self.name}: {words}")
+
+    def require_writable(self) -> None:
+        """Return if it may be written.
+
+        Raises:
+            StoreUnavailable: it was opened read-only.
+        """
+        if self.read_only:
+            raise StoreUnavailable(f"{self.name} was opened read-only")
+
+    def close(self) -> None:
+        """Close the pool, if it is turnlog's own. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._engine is None and self._pid == os.getpid():
+            self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"{self.name} is closed")
+        if self._pid != os.getpid() and self._engine is None:
+            self._abandoned = self._pool  # never closed here: the sockets are the parent's
+            self._open()
