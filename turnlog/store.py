@@ -73,7 +73,7 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
     """Open a conversation store, creating it if it is not there.
 
     Args:
-        url: ``memory://`` or ``sqlite:///path`` (four slashes for an absolute path).
+        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/database``.
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's (server databases only).
@@ -81,7 +81,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         new_id: gives ids; for tests.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns).
+            that renames tables and view columns). PostgreSQL only: ``schema``, ``pool_size``, ``ordering`` (``auto``:
+            appends take no lock; ``strict``: one after the other).
 
     Raises:
         InvalidInput: an argument is not understood.

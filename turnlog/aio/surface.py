@@ -715,7 +715,7 @@ def open(  # noqa: A001 - as turnlog.open
     """Open a conversation store (``await`` it, or ``async with``), creating it if it is not there.
 
     Args:
-        url: ``memory://`` or ``sqlite:///path`` (four slashes for an absolute path).
+        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/database``.
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's (server databases only).
@@ -724,7 +724,8 @@ def open(  # noqa: A001 - as turnlog.open
         max_threads: as many calls are made at the same time, each in a thread.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns).
+            that renames tables and view columns). PostgreSQL only: ``schema``, ``pool_size``, ``ordering`` (``auto``:
+            appends take no lock; ``strict``: one after the other).
 
     Raises:
         InvalidInput: an argument is not understood.
