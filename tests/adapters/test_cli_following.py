@@ -72,7 +72,7 @@ def test_tail_of_what_is_there(cli: Cli) -> None:
     words = cli("tail", "--after", 1, "--limit", 1).out
     assert "s  v2  MessageAdded" in words
     assert "content=A table for two, please" in words
-    assert "types" in cli("tail", "--types", "Nothing", code=2).err
+    assert "types" in cli("tail", "--types", "Nothing", code=1).err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -113,9 +113,9 @@ def test_project_catches_up_and_ends(cli: Cli, filled: turnlog.ConversationStore
 @pytest.mark.parametrize("wrong", ["counting", "counting:", ":Counted", "nowhere:Counted", "counting:Nothing"])
 @pytest.mark.usefixtures("filled", "views")
 def test_project_says_what_it_cannot_import(cli: Cli, wrong: str) -> None:
-    """What is not MODULE:CLASS, or not there, is a usage error; so is what is no projection."""
+    """What is not MODULE:CLASS, or not there, is a usage error; what is no projection is refused."""
     assert wrong in cli("project", wrong, "--once", code=2).err
-    assert "projection" in cli("project", "counting:Counted.Nested", "--once", code=2).err
+    assert "projection" in cli("project", "counting:Counted.Nested", "--once", code=1).err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -21,13 +21,15 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Make views again from the log; the old ones answer until the new ones are ready."""
+    rebuilt: set[str] = set()  # a view of another program's is left to it
     with opened(store, tenant) as db, progress_bar("rebuilding") as bar:
 
         def show(progress: RebuildProgress) -> None:
+            rebuilt.add(progress.view)
             bar.update(progress.position, progress.target, f"{progress.view}: {progress.events:,} events")
 
         db.rebuild(view, progress=show)
-        views = [status for status in db.stats().views if view in (None, status.name)]
+        views = [status for status in db.stats().views if status.name in rebuilt]
     if as_json:
         print_json(views)
         return
