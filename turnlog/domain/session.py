@@ -10,7 +10,7 @@ All three are pure. Commands stand in commands.py, events in events.py, ``Sessio
 from collections.abc import Iterable
 from datetime import datetime
 from operator import methodcaller
-from typing import assert_never
+from typing import Any, assert_never, cast
 
 import msgspec
 from msgspec.structs import force_setattr as put
@@ -124,6 +124,9 @@ def fold(state: SessionState, facts: Iterable[tuple[Event | Erased, datetime]]) 
         _apply(new, event, recorded_at)
     put(new, "version", version)
     put(new, "updated_at", recorded_at)
+    visits: Any = new.route_history
+    if type(visits) is list:
+        put(new, "route_history", tuple(cast("list[RouteVisit]", visits)[-ROUTE_HISTORY:]))
     return new
 
 
@@ -254,8 +257,7 @@ def _apply(state: SessionState, event: Event | Erased, at: datetime) -> None:
             put(state, "current_step", step)
         case e.RouteEntered(route, title):
             _end_visit(state, at, completed=False)
-            visit = RouteVisit(route=route, title=title, entered_at=at)
-            put(state, "route_history", (*state.route_history, visit)[-ROUTE_HISTORY:])
+            _visits(state).append(RouteVisit(route=route, title=title, entered_at=at))
             put(state, "route_count", state.route_count + 1)
             put(state, "current_route", route)
             put(state, "current_step", None)
@@ -318,9 +320,19 @@ def _collect(state: SessionState, values: dict[str, Json], removed: tuple[str, .
 
 def _end_visit(state: SessionState, at: datetime, *, completed: bool) -> None:
     if state.current_route is not None and state.route_history:
-        *earlier, last = state.route_history
-        ended = msgspec.structs.replace(last, exited_at=at, completed=completed)
-        put(state, "route_history", (*earlier, ended))
+        visits = _visits(state)
+        visits[-1] = msgspec.structs.replace(visits[-1], exited_at=at, completed=completed)
+
+
+def _visits(state: SessionState) -> list[RouteVisit]:
+    """Return the visits as a list to change, which ``fold`` makes a tuple again: copied once, not at every route."""
+    visits: Any = state.route_history
+    if type(visits) is tuple:
+        visits = list(cast("tuple[RouteVisit, ...]", visits))
+        put(state, "route_history", visits)
+    elif len(visits) > 2 * ROUTE_HISTORY:
+        del visits[:-ROUTE_HISTORY]
+    return cast("list[RouteVisit]", visits)
 
 
 def _patched(old: dict[str, Json], values: dict[str, Json], removed: tuple[str, ...]) -> dict[str, Json]:
