@@ -200,7 +200,8 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder
     def close(self) -> None:
         """Release what following holds."""
         self.news.close()
-        self.tail.close()
+        if "tail" in self.__dict__:  # it looks at the server when it is made
+            self.tail.close()
 
 
 def arrays(rows: Sequence[Row]) -> tuple[list[str], list[Int8], list[str], list[bytes]]:
