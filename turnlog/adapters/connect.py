@@ -15,6 +15,7 @@ SCHEMES = "memory://, sqlite:///path, postgresql://host/database"
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
+MOST_PARTITIONS = 256
 
 
 class Backend(NamedTuple):
@@ -101,6 +102,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     ordering = options.pop("ordering", "auto")
     if ordering not in ORDERINGS:
         raise InvalidInput("ordering", f"expected one of {', '.join(ORDERINGS)}, got {ordering!r:.100}")
+    partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
     pool = Pool(
         url,
         engine=engine,
@@ -112,12 +114,16 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     )
     try:
         views = PostgreSQLViews(pool, names)
-        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering)
+        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering, partitions=partitions)
         recorder.prepare()
     except BaseException:
         pool.close()
         raise
     return Backend(recorder, views)
+
+
+def _partitions(field: str, value: object) -> int:
+    return inputs.number(field, value, least=1, most=MOST_PARTITIONS)
 
 
 def sqlite_path(url: str) -> str:

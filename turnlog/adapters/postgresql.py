@@ -39,7 +39,15 @@ __all__ = [
 class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again until it fits, and erasing."""
 
-    def __init__(self, pool: Pool, names: Names, views: Forgetting | None = None, *, ordering: str = "auto") -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        names: Names,
+        views: Forgetting | None = None,
+        *,
+        ordering: str = "auto",
+        partitions: int | None = None,
+    ) -> None:
         super().__init__(
             pool,
             events_table=names.events,
@@ -47,6 +55,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             views=pool.table(names.views),
             originator_id_type="text",
             ordering=ordering,
+            partitions=partitions,
         )
         self.durability = pool.durability
         self._names = names
@@ -69,8 +78,9 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
         Raises:
             StoreError: a newer turnlog made them.
+            InvalidInput: they are there, in another number of partitions than was asked for.
         """
-        postgresql_tables.prepare(self.pool, self._names)
+        postgresql_tables.prepare(self.pool, self._names, self._partitions)
         self.durability = postgresql_storage.durability(self.pool)
 
     # --- append -------------------------------------------------------------------------------------------------------

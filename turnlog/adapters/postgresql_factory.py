@@ -22,8 +22,8 @@ _ID_TYPES = ("uuid", "text")
 class PostgreSQLFactory(InfrastructureFactory[PostgreSQLTrackingRecorder]):
     """``POSTGRES_DBNAME``, ``_HOST``, ``_PORT``, ``_USER``, ``_PASSWORD`` as ``eventsourcing.postgres`` has them.
 
-    Optional: ``POSTGRES_SCHEMA``, ``POSTGRES_ORDERING`` (``auto`` or ``strict``), ``ORIGINATOR_ID_TYPE`` (``uuid`` or
-    ``text``), ``CREATE_TABLE``.
+    Optional: ``POSTGRES_SCHEMA``, ``POSTGRES_ORDERING`` (``auto`` or ``strict``), ``POSTGRES_PARTITIONS``,
+    ``ORIGINATOR_ID_TYPE`` (``uuid`` or ``text``), ``CREATE_TABLE``.
     """
 
     def __init__(self, env: Any) -> None:
@@ -35,6 +35,7 @@ class PostgreSQLFactory(InfrastructureFactory[PostgreSQLTrackingRecorder]):
         given["password"] = self.env.get("POSTGRES_PASSWORD")
         self._id_type = self._one_of("ORIGINATOR_ID_TYPE", _ID_TYPES)
         self._ordering = self._one_of("POSTGRES_ORDERING", _ORDERINGS)
+        self._partitions = self._number("POSTGRES_PARTITIONS")
         conninfo = make_conninfo("", **{part: value for part, value in given.items() if value})
         self.pool = Pool(conninfo, schema=self.env.get("POSTGRES_SCHEMA"))
         self._made_so_far: list[PostgreSQLApplicationRecorder] = []
@@ -71,14 +72,27 @@ class PostgreSQLFactory(InfrastructureFactory[PostgreSQLTrackingRecorder]):
             recorder.close()
         self.pool.close()
 
-    def _options(self, table: str) -> dict[str, str]:
-        return {"events_table": table, "originator_id_type": self._id_type, "ordering": self._ordering}
+    def _options(self, table: str) -> dict[str, Any]:
+        return {
+            "events_table": table,
+            "originator_id_type": self._id_type,
+            "ordering": self._ordering,
+            "partitions": self._partitions,
+        }
 
     def _one_of(self, variable: str, allowed: tuple[str, ...]) -> str:
         value = (self.env.get(variable) or allowed[0]).lower()
         if value not in allowed:
             raise OSError(f"{variable} is {value!r}, expected one of {', '.join(allowed)}")
         return value
+
+    def _number(self, variable: str) -> int | None:
+        value = self.env.get(variable)
+        if not value:
+            return None
+        if not value.isdecimal() or int(value) < 1:
+            raise OSError(f"{variable} is {value!r}, expected a number from 1 on")
+        return int(value)
 
     def _class(self, variable: str, default: Any) -> Any:
         topic = self.env.get(variable)

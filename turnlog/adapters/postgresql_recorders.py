@@ -26,6 +26,7 @@ from turnlog.adapters.following import Follow
 from turnlog.adapters.names import name_range
 from turnlog.adapters.postgresql_connection import Connection, Lost, run
 from turnlog.adapters.postgresql_news import News
+from turnlog.adapters.postgresql_partitions import require
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tail import Tail
 from turnlog.domain.errors import OutcomeUnknown
@@ -58,10 +59,12 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
         events_table: str = "stored_events",
         originator_id_type: str = "uuid",
         ordering: str = "auto",
+        partitions: int | None = None,
     ) -> None:
         self.pool = pool
         self.events_table = pool.table(events_table)
         self._wanted = ordering
+        self._partitions = partitions
         self._ordering: tables.Ordering | None = None
         self._uuid = originator_id_type == "uuid"
         self._order_lock = tables.lock_key("order", self.events_table)
@@ -87,10 +90,11 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
             run(connection, "SELECT pg_advisory_xact_lock(%b)", (Int8(tables.lock_key("schema", self.pool.schema)),))
             for statement in self.statements():
                 run(connection, statement, prepare=False)
+        require(self.pool, self.events_table, self._partitions)
 
     def statements(self) -> list[str]:
         """Return the DDL of this recorder's tables."""
-        return [tables.EVENTS.format(events=self.events_table)]
+        return tables.statements((tables.EVENTS,), self._partitions, events=self.events_table)
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
         """Insert all or none.
@@ -261,7 +265,8 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, ApplicationReco
     def close(self) -> None:
         """Release what following holds."""
         self.news.close()
-        self.tail.close()
+        if "tail" in self.__dict__:
+            self.tail.close()
 
 
 def arrays(rows: Sequence[Row]) -> tuple[list[str], list[Int8], list[str], list[bytes]]:
