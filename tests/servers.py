@@ -84,6 +84,7 @@ class PostgreSQL:
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-pg-", dir="/tmp"))
         self._directory.chmod(0o755)
         self._data = self._directory / "data"
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._schemas = 0
         if primary is None:
@@ -93,7 +94,6 @@ class PostgreSQL:
             _give(self._directory, self._user)
             options = ["-h", HOST, "-p", str(primary.port), "-U", "tester", "-R", "-c", "fast", "--no-sync"]
             self._run("pg_basebackup", "-D", str(self._data), *options)
-        self.port = _free_port()
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = {value}\n" for name, value in {**_SETTINGS, **settings}.items())
         self.start()

@@ -1,5 +1,6 @@
 """A PostgreSQL log in partitions: all that a plain one promises, one partition a session, and plans that stay small."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -10,10 +11,13 @@ from eventsourcing.utils import Environment
 
 import turnlog
 from tests.adapters import test_postgresql_recorders as plain
+from tests.adapters.exports import exported, fill
+from tests.conftest import ROOT
 from tests.contracts.rows import grow
 from tests.servers import PostgreSQL
 from turnlog.adapters import postgresql as pg
 from turnlog.adapters.connect import connect
+from turnlog.adapters.restore import restore_log
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.recorder import Recorder
 
@@ -153,6 +157,44 @@ def _tables(url: str) -> list[str]:
     with psycopg.connect(url) as connection:
         statement = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
         return sorted(name for (name,) in connection.execute(statement).fetchall())
+
+
+@pytest.fixture
+def split_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """Another empty schema of the same database."""
+    made = postgresql.new_schema()
+    yield made
+    postgresql.drop_schema(made)
+
+
+def test_from_one_table_to_partitions(postgresql_url: str, split_url: str) -> None:
+    """As docs/scale.md shows it: positions stay, and everything goes on from there."""
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    (statements,) = re.findall(r"^```sql\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for name, url in (("public", postgresql_url), ("split", split_url)):
+        statements = statements.replace(f"{name}.", f"{url.rpartition('%3D')[2]}.")
+    with turnlog.open(postgresql_url) as plain_store:
+        fill(plain_store)
+        events, heads = list(plain_store.events()), list(plain_store.heads())
+    turnlog.open(split_url, partitions=N).close()
+    with psycopg.connect(split_url, autocommit=True) as connection:
+        connection.execute(statements.encode())
+    with turnlog.open(split_url) as store:
+        assert list(store.events()) == events
+        assert store.verify(heads=heads).ok
+        again = store.get("one").add_message("user", 'Größe 🙂 \x00 "quoted" \\ \u2028', message_id="m-1")
+        assert again.version == 2
+        assert (store.get("one").add_message("user", "more").position or 0) > events[-1].position
+        assert {item.session_id for item in store.sessions().items} == {"one", "two/with a slash", "three"}
+
+
+def test_an_export_into_partitions(postgresql_url: str, split_url: str) -> None:
+    """What was exported from one table is restored into partitions with the same heads."""
+    with turnlog.open(postgresql_url) as plain_store, turnlog.open(split_url, partitions=N) as store:
+        fill(plain_store)
+        restore_log(store, io.BytesIO(exported(plain_store)))
+        assert list(store.heads()) == list(plain_store.heads())
+        assert store.verify().ok
 
 
 def test_an_application_of_eventsourcing(postgresql: PostgreSQL, postgresql_url: str) -> None:

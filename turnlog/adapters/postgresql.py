@@ -109,8 +109,11 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
         return self.pool.rows(*self.stream_query(stream, after, upto, desc=desc, limit=limit))
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
-        """Return those of the keys that were used, see ``Reader``."""
-        return [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        """Return those of the keys that were used, see ``Reader``: by something as safe as an append that returned."""
+        found = [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        if found and not self.pool.read_only:
+            self.pool.confirm()
+        return found
 
     def keys_query(self, stream: str, keys: Sequence[tuple[str, str]]) -> tuple[str, Sequence[object]]:
         """Return the statement that reads some keys, and its parameters."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from psycopg import errors
 
-from turnlog.adapters.postgresql_connection import Broken, Connection, Lost, run
+from turnlog.adapters.postgresql_connection import CONFIRM, Broken, Connection, Lost, run
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
 from turnlog.adapters.postgresql_writing import Writing
@@ -133,7 +133,10 @@ class Attempt:
     def _found(self) -> list[int] | None:
         """Return the positions of the batches if they are there already: it was this append that wrote them."""
         positions = [self._position(batch) for batch in self._batches]
-        return None if None in positions else [position or 0 for position in positions]
+        if None in positions:
+            return None
+        self._recorder.pool.confirm()
+        return [position or 0 for position in positions]
 
     def _position(self, batch: Batch) -> int | None:
         recorder, stream, rows = self._recorder, batch.stream, batch.rows
@@ -175,7 +178,10 @@ class _Inside:
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         self._hold(stream)
-        return [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        found = [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        if found:
+            run(self._connection, CONFIRM)
+        return found
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         self._hold(stream)

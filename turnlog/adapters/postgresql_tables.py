@@ -95,13 +95,12 @@ class Ordering(NamedTuple):
     """How positions come to be in order.
 
     ``proven``: what readers may read is proven. ``locked``: appends exclude each other. ``drawn``: an append takes the
-    number after the highest, not the sequence's next. ``replica``: nothing can be proven here, nor written.
+    number after the highest, not the sequence's next.
     """
 
     proven: bool
     locked: bool = False
     drawn: bool = False
-    replica: bool = False
 
 
 def lock_key(*parts: str) -> int:
@@ -193,7 +192,6 @@ def ordering(pool: Pool, events: str, wanted: str = "auto") -> Ordering:
         raise CorruptLog(f"{pool.name}: the sequence of {events} is behind its positions; setval() it to the highest")
     if replica:
         _log.warning("%s is a replica: its log is read only as far as the primary's views have come", pool.name)
-        return Ordering(proven=False, replica=True)
     if not drawn_one_by_one:
         _log.warning('%s: the sequence of %s is not as turnlog made it: ordering="strict"', pool.name, events)
         return Ordering(proven=False, locked=True, drawn=True)
