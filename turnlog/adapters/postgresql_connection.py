@@ -8,6 +8,7 @@ import psycopg
 from psycopg import conninfo, errors, pq
 from psycopg.rows import tuple_row
 
+from turnlog.adapters.attempt import Lost
 from turnlog.domain.errors import InvalidInput
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -23,14 +24,6 @@ CONFIRM = (
     " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
 )
 """Its commit waits for a standby where an append's does, so that what was committed before is there as well."""
-
-
-class Lost(Exception):
-    """The connection broke, and it is not known whether what was to be committed was."""
-
-
-class Broken(Exception):
-    """The connection broke inside a transaction: nothing of that was written."""
 
 
 def run(
