@@ -15,6 +15,7 @@ SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
+MOST_PARTITIONS = 256
 
 
 class Backend(NamedTuple):
@@ -103,6 +104,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     ordering = options.pop("ordering", "auto")
     if ordering not in ORDERINGS:
         raise InvalidInput("ordering", f"expected one of {', '.join(ORDERINGS)}, got {ordering!r:.100}")
+    partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
     pool = Pool(
         url,
         engine=engine,
@@ -114,7 +116,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     )
     try:
         views = PostgreSQLViews(pool, names)
-        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering)
+        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering, partitions=partitions)
         recorder.prepare()
     except BaseException:
         pool.close()
@@ -143,6 +145,10 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         pool.close()
         raise
     return Backend(recorder, None)
+
+
+def _partitions(field: str, value: object) -> int:
+    return inputs.number(field, value, least=1, most=MOST_PARTITIONS)
 
 
 def sqlite_path(url: str) -> str:

@@ -40,7 +40,15 @@ __all__ = [
 class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again until it fits, and erasing."""
 
-    def __init__(self, pool: Pool, names: Names, views: Forgetting | None = None, *, ordering: str = "auto") -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        names: Names,
+        views: Forgetting | None = None,
+        *,
+        ordering: str = "auto",
+        partitions: int | None = None,
+    ) -> None:
         super().__init__(
             pool,
             events_table=names.events,
@@ -48,6 +56,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             views=pool.table(names.views),
             originator_id_type="text",
             ordering=ordering,
+            partitions=partitions,
         )
         self.durability = pool.durability
         self._names = names
@@ -72,8 +81,9 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
         Raises:
             StoreError: a newer turnlog made them.
+            InvalidInput: they are there, in another number of partitions than was asked for.
         """
-        postgresql_tables.prepare(self.pool, self._names)
+        postgresql_tables.prepare(self.pool, self._names, self._partitions)
         self.durability = postgresql_storage.durability(self.pool)
 
     # --- append -------------------------------------------------------------------------------------------------------
@@ -98,8 +108,11 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             write_together(self._appending, self._alone, take)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
-        """Return those of the keys that were used, see ``Reader``."""
-        return [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        """Return those of the keys that were used, see ``Reader``: by something as safe as an append that returned."""
+        found = [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        if found and not self.pool.read_only:
+            self.pool.confirm()
+        return found
 
     def keys_query(self, stream: str, keys: Sequence[tuple[str, str]]) -> tuple[str, Sequence[object]]:
         """Return the statement that reads some keys, and its parameters."""

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from psycopg import errors
 
 from turnlog.adapters.attempt import LOSSES, Taken, Undone
-from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_connection import CONFIRM, Connection, run
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
 from turnlog.adapters.postgresql_writing import Writing
@@ -53,8 +53,14 @@ class Appending:
     def __init__(self, recorder: Log) -> None:
         self._recorder = recorder
         self.name = recorder.pool.name
-        self.select_stream = recorder.select_stream
         self.select_keys = recorder.select_keys
+
+    def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
+        """Return events of one stream that are as safe as an append that returned."""
+        found = self._recorder.select_stream(stream, after=after, upto=upto)
+        if found:
+            self._recorder.pool.confirm()
+        return found
 
     def write(self, batches: Sequence[Batch]) -> list[int]:
         """Commit ``batches``, in one statement where no lock is needed."""
@@ -111,7 +117,10 @@ class _Inside:
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         self._hold(stream)
-        return [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        found = [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        if found:
+            run(self._connection, CONFIRM)
+        return found
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         self._hold(stream)

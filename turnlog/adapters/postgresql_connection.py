@@ -19,6 +19,13 @@ HUNG_UP = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout
 """What the server says last on a connection."""
 
 
+CONFIRM = (
+    "SELECT pg_logical_emit_message(true, 'turnlog', '') WHERE current_setting('synchronous_standby_names') <> ''"
+    " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
+)
+"""Its commit waits for a standby where an append's does, so that what was committed before is there as well."""
+
+
 def run(
     connection: Connection,
     statement: str,
@@ -44,6 +51,14 @@ def configure(connection: Connection, *, durability: str, timeout_s: float, read
     commits = f"set_config('synchronous_commit', '{_COMMITS[durability]}', false)"
     run(connection, f"SELECT {settings}", prepare=False)
     run(connection, f"SELECT {commits} WHERE current_setting('synchronous_commit') IN {weaker}", prepare=False)
+
+
+def gave_up_waiting(notice: errors.Diagnostic) -> bool:
+    """Return whether a server says that somebody cancelled a commit's wait for a standby: it is committed here only.
+
+    The words depend on the server's language; the function that says them does not.
+    """
+    return notice.source_function == "SyncRepWaitForLSN"
 
 
 def commit(connection: Connection) -> None:

@@ -20,11 +20,13 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.names import quoted
 from turnlog.adapters.postgresql_connection import (
+    CONFIRM,
     HUNG_UP,
     Connection,
     commit,
     configure,
     connected,
+    gave_up_waiting,
     made_ours,
     parsed,
     run,
@@ -92,6 +94,8 @@ class Pool:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._used: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
+        self._unconfirmed: set[int] = set()
+        """Ids of lent connections on which a commit's wait for a standby was cancelled."""
         self._spares = Spares(self._own()) if self._engine is None else Spares(self._engine, most=0)
 
     def _own(self) -> "ConnectionPool[Connection]":
@@ -178,6 +182,19 @@ class Pool:
         self.require_writable()
         return self._lent(breaking=Lost)
 
+    def confirm(self) -> None:
+        """Return once everything committed so far is as safe as an append: on the synchronous standby, if there is one.
+
+        Raises:
+            OutcomeUnknown: the waiting was cancelled. StoreUnavailable: the connection broke.
+        """
+        with self.translating():
+            try:
+                with self.autocommit() as connection:
+                    run(connection, CONFIRM)
+            except Lost as error:
+                raise StoreUnavailable(f"{self.name}: the connection broke") from error
+
     def session(self) -> Connection:
         """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
 
@@ -203,6 +220,8 @@ class Pool:
         """Lend a connection; ``breaking`` is raised where it breaks meanwhile."""
         connection = self._borrow()
         before = made_ours(connection)
+        if self._engine is not None and connection not in self._used:
+            self._watch(connection)
         try:
             if begin:
                 connection = self._begun(connection)
@@ -214,7 +233,10 @@ class Pool:
                 raise
             if begin:
                 commit(connection)
+            if breaking is not None and id(connection) in self._unconfirmed:
+                raise OutcomeUnknown(f"{self.name}: committed here, but the wait for its standby was cancelled")
         finally:
+            self._unconfirmed.discard(id(connection))
             undo(connection)
             if not connection.closed:
                 before(connection)
@@ -257,6 +279,17 @@ class Pool:
 
     def _configure(self, connection: Connection) -> None:
         configure(connection, durability=self.durability, timeout_s=self.timeout_s, read_only=self.read_only)
+        self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Note what the server says of a commit that was told not to wait any longer."""
+        number, unconfirmed = id(connection), self._unconfirmed
+
+        def note(notice: errors.Diagnostic) -> None:
+            if gave_up_waiting(notice):
+                unconfirmed.add(number)
+
+        connection.add_notice_handler(note)
 
     def _look_around(self, schema: str | None) -> tuple[str, str]:
         """Return what to call the database, and the schema. Connects at once: the pool would try for its timeout."""

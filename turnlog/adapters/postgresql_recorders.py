@@ -20,6 +20,7 @@ from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row
 from turnlog.adapters.names import name_range
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_news import News
+from turnlog.adapters.postgresql_partitions import require
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tail import Tail
 from turnlog.domain.errors import OutcomeUnknown
@@ -50,11 +51,13 @@ class PostgreSQLAggregateRecorder(OriginatorRecorder):
         events_table: str = "stored_events",
         originator_id_type: str = "uuid",
         ordering: str = "auto",
+        partitions: int | None = None,
     ) -> None:
         super().__init__(originator_id_type=originator_id_type)
         self.pool = pool
         self.events_table = pool.table(events_table)
         self._wanted = ordering
+        self._partitions = partitions
         self._ordering: tables.Ordering | None = None
         self._order_lock = tables.lock_key("order", self.events_table)
         self._insert_one = INSERT_ONE.format(self.events_table)
@@ -79,10 +82,11 @@ class PostgreSQLAggregateRecorder(OriginatorRecorder):
             run(connection, "SELECT pg_advisory_xact_lock(%b)", (Int8(tables.lock_key("schema", self.pool.schema)),))
             for statement in self.statements():
                 run(connection, statement, prepare=False)
+        require(self.pool, self.events_table, self._partitions)
 
     def statements(self) -> list[str]:
         """Return the DDL of this recorder's tables."""
-        return [tables.EVENTS.format(events=self.events_table)]
+        return tables.statements((tables.EVENTS,), self._partitions, events=self.events_table)
 
     def _insert_events(self, rows: Sequence[Row], **kwargs: Any) -> list[int]:
         try:
