@@ -153,19 +153,16 @@ class Pool:
             StoreUnavailable, CorruptLog: the driver's errors, translated.
         """
         with self.translating():
-            try:
-                return self._rows(statement, parameters)
-            except Lost:
-                return self._rows(statement, parameters)
+            return self._rows(statement, parameters)
 
-    def _rows(self, statement: str, parameters: Parameters) -> list[Any]:
+    def _rows(self, statement: str, parameters: Parameters, *, patient: bool = True) -> list[Any]:
         with self._lent() as connection:
             try:
                 return list(run(connection, statement, parameters).fetchall())
             except pymysql.Error as error:
-                if is_cut(connection, error):
-                    raise Lost from error
-                raise
+                if not is_cut(connection, error) or not patient:
+                    raise
+        return self._rows(statement, parameters, patient=False)
 
     @contextmanager
     def transaction(self, *, lets_go: bool = False) -> Generator[Connection, None, None]:
@@ -323,10 +320,8 @@ class Pool:
             yield
         except _OURS as error:
             raise self.translated(error) from error
-        except Lost as error:
-            raise self.translated(error.__cause__ or error) from error
 
-    def translated(self, error: BaseException) -> TurnlogError:
+    def translated(self, error: Exception) -> TurnlogError:
         """Return the error of turnlog that says what the driver's means."""
         if self._closed:
             return StoreUnavailable(f"{self.name} is closed")
