@@ -14,7 +14,7 @@ from turnlog.adapters.cli import findings as shared
 from turnlog.adapters.cli import postgresql_activity as activity
 from turnlog.adapters.cli import postgresql_checks as checks
 from turnlog.adapters.cli.findings import Finding, Look
-from turnlog.adapters.cli.postgresql_activity import Session, Table
+from turnlog.adapters.cli.postgresql_activity import Table, transaction
 from turnlog.adapters.postgresql_tables import Ordering
 from turnlog.domain.values import ViewStatus
 
@@ -131,7 +131,7 @@ def test_who_holds_back_readers_is_named(cli: Cli, careful_url: str) -> None:
         assert not_ok(found) == {"readable in order", "held back by"}
         assert found["readable in order"]["found"] == "up to position 2 of 5"
         pid = holder.info.backend_pid
-        assert found["held back by"]["found"].startswith(f"pid {pid} (forgetful, idle in transaction, open for ")
+        assert found["held back by"]["found"].startswith(f"pid {pid} (forgetful, idle in transaction), open for ")
         assert f"pg_terminate_backend({pid})" in found["held back by"]["do"]
         holder.rollback()
     assert not_ok(diagnosed(cli, careful_url)) == set()
@@ -184,11 +184,11 @@ def test_a_standby_that_commits_wait_for_and_a_slot_that_nobody_reads(
 
 def test_a_long_transaction_is_named(cli: Cli, careful_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that only reads keeps vacuum from its work too."""
-    monkeypatch.setattr(activity, "LONG_S", 0.0)
+    monkeypatch.setattr(shared, "LONG_S", 0.0)
     with psycopg.connect(careful_url, application_name="reader") as reader:
         reader.execute("SELECT pg_current_xact_id()")
         found = diagnosed(cli, careful_url)
-        assert f"pid {reader.info.backend_pid} (reader, idle in transaction" in found["open transaction"]["found"]
+        assert f"pid {reader.info.backend_pid} (reader, idle in transaction)" in found["open transaction"]["found"]
 
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -236,9 +236,12 @@ def test_judgements_of_several() -> None:
     vacuumed = Table("a", 10, 20_000, NOW)
     assert [finding.level for finding in activity.tables([vacuumed], "on")] == ["ok", "warning"]
     assert [finding.level for finding in activity.tables([vacuumed._replace(live=200_000)], "off")] == ["warning", "ok"]
-    assert [finding.level for finding in activity.held_back(5, 5, [Session(7, "app", "active", 1.0)])] == ["ok"]
-    assert [finding.level for finding in activity.held_back(5, 5, [Session(7, "", None, 11.0)])] == ["ok", "warning"]
-    assert [finding.level for finding in activity.too_long([Session(7, "app", None, None)])] == ["ok"]
+    assert [finding.level for finding in activity.held_back(5, 5, [transaction(7, "app", "active", 1.0)])] == ["ok"]
+    assert [finding.level for finding in activity.held_back(5, 5, [transaction(7, "", None, 11.0)])] == [
+        "ok",
+        "warning",
+    ]
+    assert [finding.level for finding in shared.too_long([transaction(7, "app", None, None)])] == ["ok"]
     view = ViewStatus(name="v", revision=1, position=5, lag=10_000, parked=0)
     behind = ViewStatus(name="v", revision=1, position=5, lag=10_001, parked=0)
     parked = ViewStatus(name="v", revision=1, position=5, lag=0, parked=1)

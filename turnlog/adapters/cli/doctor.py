@@ -62,6 +62,10 @@ def findings(db: turnlog.ConversationStore, scheme: str) -> Iterator[Finding]:
             from turnlog.adapters.cli import postgresql_checks
 
             yield from postgresql_checks.findings(recorder, Names())
+        case "mariadb" | "mysql":
+            from turnlog.adapters.cli import mariadb_checks
+
+            yield from mariadb_checks.findings(recorder, Names())
         case _:
             yield Finding("warning", "durability", "none: what is in memory ends with the process")
             return

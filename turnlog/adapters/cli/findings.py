@@ -1,6 +1,6 @@
 """What ``doctor`` finds, one fact at a time, and the judgements that all servers share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from time import perf_counter
@@ -15,6 +15,7 @@ SYNCS = 9
 TOO_FAST_S = 20e-6
 """No disk and no flash answers a sync that fast: something in between says it is written when it is not."""
 CLOCKS_APART_S = 1.0
+LONG_S = 300.0
 LOOKS = 5
 KIB = 1024
 FULL = 0.8
@@ -134,6 +135,29 @@ def commits(durable_s: float, unsynced_s: float, *, synced: bool) -> Finding:
         "Ask whoever runs the storage whether its cache survives power loss",
     )
     return unless(not synced or waited_s >= TOO_FAST_S, worse)
+
+
+class Transaction(NamedTuple):
+    """One that is open: whose, for how long (``None``: not shown to this user), and how it is ended."""
+
+    who: str
+    age_s: float | None
+    end: str
+
+    @property
+    def words(self) -> str:
+        """Whose, and for how long."""
+        return self.who if self.age_s is None else f"{self.who}, open for {self.age_s:.0f} s"
+
+
+def too_long(transactions: Sequence[Transaction]) -> Iterator[Finding]:
+    """Judge open transactions: those that read keep old rows too."""
+    old = [one for one in transactions if (one.age_s or 0) > LONG_S]
+    for one in old:
+        why = "the server cannot clear away rows that were deleted since, erased content among them"
+        yield Finding("warning", "open transaction", one.words, f"at most {LONG_S:g} s", why, one.end)
+    if not old:
+        yield Finding("ok", "open transactions", f"none for more than {LONG_S:g} s")
 
 
 def connections(used: int, most: int) -> Finding:

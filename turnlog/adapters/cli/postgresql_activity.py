@@ -8,12 +8,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from turnlog.adapters.cli import findings as shared
-from turnlog.adapters.cli.findings import Finding, size, unless
+from turnlog.adapters.cli.findings import Finding, Transaction, size, unless
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql_pool import Pool
 
-LONG_S = 300.0
-"""A transaction that has been open for so long keeps old rows that nobody needs."""
 HOLDS_S = 10.0
 """An append takes milliseconds: who has held the events table for so long is at something else."""
 DEAD_ROWS, DEAD_SHARE = 10_000, 0.2
@@ -24,28 +22,12 @@ _PREPARED = (
 )
 
 
-class Session(NamedTuple):
-    """A transaction that is open; without ``pid`` it is a prepared one. ``None``: not shown to this user."""
-
-    pid: int | None
-    name: str | None
-    state: str | None
-    age_s: float | None
-
-    @property
-    def words(self) -> str:
-        """Say who it is."""
-        age = "" if self.age_s is None else f", open for {self.age_s:.0f} s"
-        if self.pid is None:
-            return f"prepared transaction {self.name!r}{age}"
-        return f"pid {self.pid} ({self.name or 'without application_name'}, {self.state or 'state not shown'}{age})"
-
-    @property
-    def end(self) -> str:
-        """Say how it is ended."""
-        if self.pid is None:
-            return f"COMMIT PREPARED or ROLLBACK PREPARED '{self.name}'"
-        return f"Have it commit; or SELECT pg_terminate_backend({self.pid})"
+def transaction(pid: int | None, name: str | None, state: str | None, age_s: float | None) -> Transaction:
+    """Return an open transaction; without ``pid`` a prepared one, of that name. ``None``: not shown to this user."""
+    if pid is None:
+        return Transaction(f"prepared transaction {name!r}", age_s, f"COMMIT PREPARED or ROLLBACK PREPARED '{name}'")
+    who = f"pid {pid} ({name or 'without application_name'}, {state or 'state not shown'})"
+    return Transaction(who, age_s, f"Have it commit; or SELECT pg_terminate_backend({pid})")
 
 
 def findings(pool: Pool, names: Names, position: Callable[[], int], autovacuum: str) -> Iterator[Finding]:
@@ -53,14 +35,14 @@ def findings(pool: Pool, names: Names, position: Callable[[], int], autovacuum: 
     events = pool.table(names.events)
     ((top,),) = pool.rows(f"SELECT coalesce(max(position), 0) FROM {events}")
     yield from held_back(position(), top, _holders(pool, events))  # the top first: what is above it is of after that
-    yield from too_long([Session(*row) for row in pool.rows(_OPEN + _PREPARED, prepare=False)])
+    yield from shared.too_long([transaction(*row) for row in pool.rows(_OPEN + _PREPARED, prepare=False)])
     yield slots(pool.rows(_SLOTS, prepare=False))
     rows = pool.rows(_TABLES, (pool.schema, list(names.tables())), prepare=False)
     yield from tables([Table(*row) for row in rows], autovacuum)
     yield shared.connections(*pool.rows(_CONNECTIONS, prepare=False)[0])
 
 
-def _holders(pool: Pool, events: str) -> list[Session]:
+def _holders(pool: Pool, events: str) -> list[Transaction]:
     """Return the open transactions that write, or wrote, to the events table."""
     locks = (
         f"SELECT DISTINCT l.pid, {_SESSION[len('a.pid, ') :]} FROM pg_catalog.pg_locks l"
@@ -71,14 +53,13 @@ def _holders(pool: Pool, events: str) -> list[Session]:
         " UNION ALL SELECT relid::oid FROM pg_partition_tree(%(events)s::text::regclass))"
     )
     with pool.read() as connection:
-        found = [Session(*row) for row in connection.execute(locks.encode(), {"events": events}).fetchall()]
-    if any(session.pid is None for session in found):  # which of them it is is not told
-        prepared = [Session(*row) for row in pool.rows(_PREPARED, prepare=False)]
-        return [*(session for session in found if session.pid is not None), *prepared]
-    return found
+        rows = connection.execute(locks.encode(), {"events": events}).fetchall()
+    if any(pid is None for pid, *_ in rows):  # which of the prepared ones it is is not told
+        rows = [*(row for row in rows if row[0] is not None), *pool.rows(_PREPARED, prepare=False)]
+    return [transaction(*row) for row in rows]
 
 
-def held_back(settled: int, top: int, holders: Sequence[Session]) -> Iterator[Finding]:
+def held_back(settled: int, top: int, holders: Sequence[Transaction]) -> Iterator[Finding]:
     """Judge up to where the log can be read in order, and who holds back the rest."""
     hidden = settled < top
     why = (
@@ -86,26 +67,16 @@ def held_back(settled: int, top: int, holders: Sequence[Session]) -> Iterator[Fi
     )
     words = f"up to position {settled} of {top}" if hidden else f"up to position {top}, the last"
     yield unless(not hidden, Finding("warning", "readable in order", words, why=why))
-    for session in holders:
-        if hidden or (session.age_s or 0) > HOLDS_S:
+    for holder in holders:
+        if hidden or (holder.age_s or 0) > HOLDS_S:
             why = "it has written to the table of events and is still open: what comes after is held back"
-            yield Finding("warning", "held back by", session.words, why=why, do=session.end)
+            yield Finding("warning", "held back by", holder.words, why=why, do=holder.end)
 
 
 _OPEN = (
     f"SELECT {_SESSION} FROM pg_stat_activity a WHERE datname = current_database() AND a.pid <> pg_backend_pid()"
     " AND (backend_xid IS NOT NULL OR backend_xmin IS NOT NULL) AND backend_type = 'client backend' UNION ALL "
 )
-
-
-def too_long(sessions: Sequence[Session]) -> Iterator[Finding]:
-    """Judge the open transactions."""
-    old = [session for session in sessions if (session.age_s or 0) > LONG_S]
-    for session in old:
-        why = "vacuum cannot remove rows that were deleted since, erased content among them"
-        yield Finding("warning", "open transaction", session.words, f"at most {LONG_S:g} s", why, session.end)
-    if not old:
-        yield Finding("ok", "open transactions", f"none for more than {LONG_S:g} s")
 
 
 _SLOTS = (
