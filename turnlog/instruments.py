@@ -16,27 +16,7 @@ from turnlog.projections.watching import Facts, Operation
 
 SPANS = frozenset({"append", "catch_up", "rebuild"})
 """Operations that are worth a span; how long the others took is told by the log of slow ones."""
-BOUNDARIES_S = (
-    1e-5,
-    5e-5,
-    1e-4,
-    2.5e-4,
-    5e-4,
-    1e-3,
-    2.5e-3,
-    5e-3,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    10,
-    30,
-)
+BOUNDARIES_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """From an append in memory to the longest that one waits by default."""
 Status = Callable[[], Iterable[ViewStatus]]
 
@@ -124,7 +104,8 @@ class Lags:
 
     def add(self, system: dict[str, str], status: "WeakMethod[Status]") -> None:
         """Add a store's."""
-        self._known.append((system, status))
+        with _lock:
+            self._known.append((system, status))
 
     def _observe(self, _: CallbackOptions) -> Iterator[Observation]:
         """Yield each view's; where several stores have one of the same name, that of the one furthest behind."""
@@ -138,8 +119,9 @@ class Lags:
         yield from most.values()
 
     def _living(self) -> list[tuple[dict[str, str], Status]]:
-        self._known[:] = [known for known in self._known if known[1]() is not None]
-        return [(system, method) for system, found in self._known if (method := found()) is not None]
+        with _lock:
+            self._known = [known for known in self._known if known[1]() is not None]
+            return [(system, method) for system, found in self._known if (method := found()) is not None]
 
 
 def _views(status: Status) -> Iterable[ViewStatus]:
@@ -151,5 +133,5 @@ def _views(status: Status) -> Iterable[ViewStatus]:
 
 
 _lags: "WeakKeyDictionary[MeterProvider, Lags]" = WeakKeyDictionary()
-"""Module state, and has to be: the stores of a process share its meter, and forgets what they forget."""
+"""Module state, and has to be: the stores of a process share its meter. It goes when that goes."""
 _lock = Lock()

@@ -6,9 +6,10 @@ no content and no error's words go into any of it: they may be personal, or a pa
 
 import logging
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from time import perf_counter
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from turnlog import inputs
@@ -74,12 +75,13 @@ class Watching:
 
     def __init__(self, slow_s: float | None, instruments: "Instruments | None") -> None:
         self._slow_s = slow_s
-        self._instruments = instruments
+        self.instruments = instruments
 
     def appending(self, recorder: Recorder) -> Append:
         """Return the recorder's ``append``, watched; a decision that is asked for once more is a retry."""
+        append = recorder.append
 
-        def append(batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+        def watched(batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
             asked = 0 if batches else -1  # to be asked first is no retry
             newest = batches
 
@@ -89,43 +91,64 @@ class Watching:
                 newest = again(reader)
                 return newest
 
-            with self.doing("append", durability=recorder.durability) as facts:
+            facts: Facts = {"durability": recorder.durability}
+            with _Doing(self, "append", facts):
                 try:
-                    return recorder.append(batches, ask)
+                    return append(batches, ask)
                 finally:
-                    facts["events"] = sum(len(batch.rows) for batch in newest)
+                    facts["events"] = sum([len(batch.rows) for batch in newest])
                     facts["retries"] = max(asked, 0)
 
-        return append
+        return watched
 
-    @contextmanager
-    def doing(self, what: Operation, **facts: int | str) -> Generator[Facts, None, None]:
+    def doing(self, what: Operation, **facts: int | str) -> AbstractContextManager[Facts]:
         """Take the time of what is surrounded, and tell of it."""
-        error: str | None = None
-        instruments = self._instruments
-        began = perf_counter()
-        with nullcontext() if instruments is None else instruments.span(what) as span:
-            try:
-                yield facts
-            except TurnlogError as raised:  # what else comes through is the application's own
-                error = type(raised).__qualname__
-                raise
-            finally:
-                took_s = perf_counter() - began
-                if instruments is not None:
-                    instruments.over(what, span, took_s, facts, error)
-                if self._slow_s is not None and took_s >= self._slow_s and what not in _LONG:
-                    _log_slow(what, took_s, facts, error)
+        return _Doing(self, what, facts)
+
+    def over(self, what: Operation, span: Any, took_s: float, facts: Facts, error: str | None) -> None:
+        """Tell of an operation that is over."""
+        if self.instruments is not None:
+            self.instruments.over(what, span, took_s, facts, error)
+        if self._slow_s is not None and took_s >= self._slow_s and what not in _LONG:
+            _log_slow(what, took_s, facts, error)
 
     def reached(self, progress: RebuildProgress) -> None:
         """Take note of how far a rebuild is."""
-        if self._instruments is not None:
-            self._instruments.reached(progress)
+        if self.instruments is not None:
+            self.instruments.reached(progress)
 
     def follow(self, status: Callable[[], Iterable[ViewStatus]]) -> None:
         """Have the lag of the views asked for whenever metrics are collected, as long as ``status`` lives."""
-        if self._instruments is not None:
-            self._instruments.follow(status)
+        if self.instruments is not None:
+            self.instruments.follow(status)
+
+
+class _Doing:
+    """An operation under way; a class, for a generator takes twice as long, on the way of every append."""
+
+    __slots__ = ("_around", "_began", "_facts", "_span", "_watching", "_what")
+
+    def __init__(self, watching: Watching, what: Operation, facts: Facts) -> None:
+        self._watching = watching
+        self._what: Operation = what
+        self._facts = facts
+        self._around = None if watching.instruments is None else watching.instruments.span(what)
+        self._span: Any = None
+
+    def __enter__(self) -> Facts:
+        self._began = perf_counter()
+        if self._around is not None:
+            self._span = self._around.__enter__()
+        return self._facts
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        took_s = perf_counter() - self._began
+        name = type(error).__qualname__ if isinstance(error, TurnlogError) else None  # others are the application's own
+        self._watching.over(self._what, self._span, took_s, self._facts, name)
+        if self._around is not None:
+            self._around.__exit__(kind, error, trace)
 
 
 def _log_slow(what: Operation, took_s: float, facts: Facts, error: str | None) -> None:

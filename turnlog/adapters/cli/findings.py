@@ -15,11 +15,12 @@ SYNCS = 9
 TOO_FAST_S = 20e-6
 """No disk and no flash answers a sync that fast: something in between says it is written when it is not."""
 CLOCKS_APART_S = 1.0
-LONG_S = 300.0
 LOOKS = 5
-KIB = 1024
+LONG_S = 300.0
+"""A transaction that has been open for so long keeps old rows that nobody needs."""
 FULL = 0.8
 """Of the connections that a server allows."""
+KIB = 1024
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,10 +39,9 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def words(self) -> str:
         """All of it in one line."""
-        expected = f"expected {self.expected}" if self.expected else ""
-        return ": ".join(filter(None, ("; ".join(filter(None, (self.found, expected))), self.why))) + (
-            f". {self.do}" if self.do else ""
-        )
+        expected = f"; expected {self.expected}" if self.expected else ""
+        why = f": {self.why}" if self.why else ""
+        return f"{self.found}{expected}{why}" + (f". {self.do}" if self.do else "")
 
 
 def judged(name: str, found: str, *, good: bool) -> Finding:
@@ -58,18 +58,13 @@ def views(found: Iterable[ViewStatus]) -> Iterator[Finding]:
     """Judge how the views stand."""
     for view in found:
         words = f"{view.lag} {'position' if view.lag == 1 else 'positions'} behind, {view.parked} sessions parked"
-        worse = Finding(
-            "warning",
-            f"view {view.name}",
-            words,
-            why="a parked session shows its old rows"
-            if view.parked
-            else f"beyond {OVERLAY_EVENTS} events a query waits for the view",
-            do="See the log of whoever writes the view for the error, mend it and raise the view's revision"
-            if view.parked
-            else "Have somebody follow it: turnlog project",
-        )
-        yield unless(not view.parked and view.lag <= OVERLAY_EVENTS, worse)
+        if view.parked:
+            why = "a parked session shows its old rows: an event of it raised"
+            yield Finding("warning", f"view {view.name}", words, why=why, do="Mend the view and raise its revision")
+        else:
+            why = f"beyond {OVERLAY_EVENTS} events a query waits for its view"
+            worse = Finding("warning", f"view {view.name}", words, why=why, do="Have it followed: turnlog project")
+            yield unless(view.lag <= OVERLAY_EVENTS, worse)
 
 
 class Look(NamedTuple):

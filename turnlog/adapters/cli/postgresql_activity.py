@@ -30,11 +30,12 @@ def transaction(pid: int | None, name: str | None, state: str | None, age_s: flo
     return Transaction(who, age_s, f"Have it commit; or SELECT pg_terminate_backend({pid})")
 
 
-def findings(pool: Pool, names: Names, position: Callable[[], int], autovacuum: str) -> Iterator[Finding]:
-    """Yield what there is to say; ``position`` is up to where readers may read."""
-    events = pool.table(names.events)
-    ((top,),) = pool.rows(f"SELECT coalesce(max(position), 0) FROM {events}")
-    yield from held_back(position(), top, _holders(pool, events))  # the top first: what is above it is of after that
+def findings(pool: Pool, names: Names, position: Callable[[], int] | None, autovacuum: str) -> Iterator[Finding]:
+    """Yield what there is to say; ``position`` is up to where readers may read, ``None`` on a standby."""
+    if position is not None:
+        events = pool.table(names.events)
+        ((top,),) = pool.rows(f"SELECT coalesce(max(position), 0) FROM {events}")  # first: later ones are of after that
+        yield from held_back(position(), top, _holders(pool, events))
     yield from shared.too_long([transaction(*row) for row in pool.rows(_OPEN + _PREPARED, prepare=False)])
     yield slots(pool.rows(_SLOTS, prepare=False))
     rows = pool.rows(_TABLES, (pool.schema, list(names.tables())), prepare=False)

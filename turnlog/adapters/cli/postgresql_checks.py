@@ -68,7 +68,9 @@ def findings(recorder: Log, names: Names) -> Iterator[Finding]:
     yield shared.clock(lambda: pool.rows("SELECT clock_timestamp()")[0][0])
     if not ordering.replica and all(finding.level != "bad" for finding in role):  # it would wait for ever
         yield commit_time(pool, synced=settings["fsync"] == "on")
-    yield from postgresql_activity.findings(pool, names, recorder.position, settings["autovacuum"])
+    yield from postgresql_activity.findings(
+        pool, names, None if ordering.replica else recorder.position, settings["autovacuum"]
+    )
 
 
 def version(number: int, today: date) -> Finding:
@@ -162,7 +164,7 @@ def standbys(names: str, connected: list[tuple[str, str | None]]) -> Finding:
     words = ", ".join(f"{name} ({state or 'state not shown to this user'})" for name, state in connected)
     if not names.strip():
         there = words or "none"
-        return Finding("ok", "standbys", f"{there}; commits wait for none: they are on this server's disk only")
+        return Finding("ok", "standbys", f"{there}; commits wait for this server's disk only")
     found = re.match(r"\s*(?:(?:FIRST|ANY)\s+)?(\d+)\s*\(", names, re.IGNORECASE)
     wanted = int(found[1]) if found else 1
     worse = Finding(
