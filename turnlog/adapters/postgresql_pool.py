@@ -17,12 +17,11 @@ import psycopg
 from psycopg import conninfo, errors
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.names import quoted
 from turnlog.adapters.postgresql_connection import (
     HUNG_UP,
-    Broken,
     Connection,
-    Lost,
     commit,
     configure,
     connected,
@@ -80,7 +79,7 @@ class Pool:
         self._given = parsed(url)
         self.durability = durability
         self.timeout_s = timeout_s
-        self.size = size
+        self.size = size if engine is None else engine.max_size
         self.read_only = read_only
         self._closed = False
         self._open()
