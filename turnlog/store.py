@@ -46,6 +46,7 @@ from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
+from turnlog.telemetry import watch_of
 from turnlog.writing import SessionWriter, told
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         new_id: gives ids; for tests.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns). Servers: ``pool_size``. PostgreSQL only: ``schema``, ``ordering``
-            (``auto``: appends take no lock; ``strict``: one after the other), ``partitions`` (into how many the log's
-            tables are split, when they are made).
+            that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
+            and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
+            ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
+            (into how many the log's tables are split, when they are made).
 
     Raises:
         InvalidInput: an argument is not understood.
@@ -97,19 +99,21 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
             raise InvalidInput(name, "expected a function without arguments")
     query_timeout_s = inputs.seconds("query_timeout_s", options.pop("query_timeout_s", 10.0), most=LONGEST_TIMEOUT_S)
     max_event_bytes = inputs.number("max_event_bytes", options.pop("max_event_bytes", MAX_EVENT_BYTES), least=1024)
+    watch = watch_of(url, options)
     backend = connect(url, durability=durability, engine=engine, options=options)
     if options:
         backend.recorder.close()
         raise InvalidInput(next(iter(options)), "is not an option of this store")
     codec = Codec()
-    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes)
-    views = Engine(backend.recorder, backend.views, codec)
+    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes, watch)
+    views = Engine(backend.recorder, backend.views, codec, watch=watch)
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
     except BaseException:
         backend.recorder.close()
         raise
+    watch.follow(views.status)
     index = Index(decider, views, backend.views, query_timeout_s)
     return ConversationStore(_Parts(backend.recorder, backend.views, codec, decider, views, index, _Shared()))
 
@@ -541,7 +545,7 @@ class ConversationStore:
             newest = decider.load(source.state.id, source, reader).state
             return (batch if newest.user_id == source.state.user_id else fork_batch(decider, newest, new_id, version),)
 
-        self._recorder.append((), still)
+        decider.append((), still)
         fork = decider.load(new_id)
         self._committed(decider.receipt_at(new_id, fork.state.version))
         return self._handle(fork, model=model)

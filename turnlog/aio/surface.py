@@ -726,9 +726,10 @@ def open(  # noqa: A001 - as turnlog.open
         max_threads: as many calls are made at the same time, each in a thread.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns). Servers: ``pool_size``. PostgreSQL only: ``schema``, ``ordering``
-            (``auto``: appends take no lock; ``strict``: one after the other), ``partitions`` (into how many the log's
-            tables are split, when they are made).
+            that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
+            and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
+            ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
+            (into how many the log's tables are split, when they are made).
 
     Raises:
         InvalidInput: an argument is not understood.
