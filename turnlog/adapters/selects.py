@@ -48,15 +48,16 @@ class Selects:
         """One session."""
         return self._text(self._session_rows().where(self._sessions.session_id == sa.bindparam("session_id")))
 
-    def active(self) -> str:
+    def active(self, given: Collection[str]) -> str:
         """The newest created active session of a user."""
         c = self._sessions
         statement = (
             self._session_rows()
             .where(c.user_id == sa.bindparam("user_id"), c.status == sa.literal_column("'active'"))
-            .where(self._without(c.session_id))
             .order_by(c.created_position.desc())
         )
+        if "without" in given:
+            statement = statement.where(self._without(c.session_id))
         return self._text(_limited(statement, sa.literal_column("1")))
 
     def messages(self, given: Collection[str]) -> str:

@@ -61,12 +61,12 @@ _BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 def ddl(names: Names) -> list[str]:
     """Return the SQLite statements that create the log's tables and the views' bookkeeping."""
-    return Tables(names).statements("events", "keys", "snapshots", "tracking", "views", "parked", if_missing=True)
+    return Tables(names).creating("events", "keys", "snapshots", "tracking", "views", "parked", if_missing=True)
 
 
 def bookkeeping_ddl(names: Names) -> list[str]:
     """Return the SQLite statements that create the views' bookkeeping alone."""
-    return Tables(names).statements("views", "parked", if_missing=True)
+    return Tables(names).creating("views", "parked", if_missing=True)
 
 
 class Tables:
@@ -77,15 +77,14 @@ class Tables:
         self.dialect = dialect
         self.metadata = sa.MetaData(schema=schema)
 
-    def statements(self, *tables: str, if_missing: bool = False) -> list[str]:
-        """Return the statements that create these tables and their indexes."""
-        made: list[str] = []
-        for name in tables:
-            table: sa.Table = getattr(self, name)
-            indexes = sorted(table.indexes, key=lambda index: str(index.name))
-            made.append(compiled(CreateTable(table, if_not_exists=if_missing), self.dialect))
-            made += [compiled(CreateIndex(index, if_not_exists=if_missing), self.dialect) for index in indexes]
-        return made
+    def creating(self, *tables: str, if_missing: bool = False) -> list[str]:
+        """Return the statements that create these tables, without their indexes."""
+        return [compiled(CreateTable(getattr(self, name), if_not_exists=if_missing), self.dialect) for name in tables]
+
+    def indexing(self, *tables: str) -> dict[str, str]:
+        """Return the statements that create the indexes of these tables, by the indexes' names."""
+        indexes = {str(index.name): index for name in tables for index in getattr(self, name).indexes}
+        return {name: compiled(CreateIndex(indexes[name]), self.dialect) for name in sorted(indexes)}
 
     @cached_property
     def events(self) -> sa.Table:
