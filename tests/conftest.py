@@ -82,6 +82,21 @@ def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
     postgresql.drop_schema(made)
 
 
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[servers.MariaDB]:
+    """A MariaDB server of this test run's own (one for each process of it), quick, not safe from a crash."""
+    with servers.MariaDB(servers.mariadbd_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
+    """An empty MariaDB database."""
+    made = mariadb.new_database()
+    yield made
+    mariadb.drop_database(made)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
