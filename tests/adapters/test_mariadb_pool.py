@@ -114,12 +114,10 @@ def test_an_application_s_own_engine(mariadb_url: str) -> None:
     )
 
     def settings() -> list[object]:
-        with engine.raw_connection() as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT @@sql_mode, @@autocommit, @@character_set_client, @@tx_isolation, @@lock_wait_timeout"
-            )
+        with engine.raw_connection() as connection:
             lent: Any = connection.dbapi_connection
-            return [*(cursor.fetchone() or ()), lent.charset]
+            statement = "SELECT @@sql_mode, @@autocommit, @@character_set_client, @@tx_isolation, @@lock_wait_timeout"
+            return [*run(lent, statement).fetchall()[0], lent.charset]
 
     before = settings()
     with Pool("mariadb://", engine=engine) as pool:

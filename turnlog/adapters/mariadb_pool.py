@@ -168,14 +168,14 @@ class Pool:
                 raise
 
     @contextmanager
-    def transaction(self) -> Generator[Connection, None, None]:
-        """As ``write``, but nothing is translated.
+    def transaction(self, *, lets_go: bool = False) -> Generator[Connection, None, None]:
+        """As ``write``, but nothing is translated. ``lets_go``: in the end, of all locks that ``GET_LOCK`` has taken.
 
         Raises:
             Lost: the connection broke during the commit. Broken: it broke before.
         """
         self.require_writable()
-        with self._lent(begin=True) as connection:
+        with self._lent(begin=True, lets_go=lets_go) as connection:
             try:
                 yield connection
             except pymysql.Error as error:
@@ -217,13 +217,15 @@ class Pool:
         return cast("Connection", connection)
 
     @contextmanager
-    def _lent(self, *, begin: bool = False) -> Generator[Connection, None, None]:
+    def _lent(self, *, begin: bool = False, lets_go: bool = False) -> Generator[Connection, None, None]:
         proxied, connection, restore = self._ready(begin=begin)
         try:
             yield connection
         finally:
             undo(connection)
             try:
+                if connection.open and lets_go:
+                    run(connection, "DO RELEASE_ALL_LOCKS()")
                 if connection.open:
                     restore(connection)
             finally:

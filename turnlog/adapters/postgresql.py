@@ -9,11 +9,11 @@ less, a crash would give positions a second time that readers have passed. A ser
 """
 
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from turnlog.adapters import postgresql_storage, postgresql_tables
+from turnlog.adapters.attempt import appended
 from turnlog.adapters.names import Names, name_range
-from turnlog.adapters.postgresql_attempt import Attempt
+from turnlog.adapters.postgresql_attempt import Appending
 from turnlog.adapters.postgresql_factory import PostgreSQLFactory
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_recorders import (
@@ -23,7 +23,6 @@ from turnlog.adapters.postgresql_recorders import (
 from turnlog.adapters.postgresql_tracking import PostgreSQLProcessRecorder, PostgreSQLTrackingRecorder
 from turnlog.adapters.postgresql_writing import Forgetting, Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
 
 __all__ = [
@@ -52,6 +51,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
         self._names = names
         self._keys_table, self._snapshots_table = pool.table(names.keys), pool.table(names.snapshots)
         self.writing = Writing(self.events_table, self._keys_table, self._snapshots_table, views)
+        self._appending = Appending(self)
         self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {self._keys_table}"
         self._select_some_keys = (
             "SELECT k.kind, k.key, k.version, k.fingerprint, k.seal"
@@ -76,27 +76,12 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     # --- append -------------------------------------------------------------------------------------------------------
 
     def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
-        """Commit ``batches``, see ``Recorder``.
-
-        Where the connection breaks, the very same rows are sent again: they can be there only once, so either this
-        writes them, or they are found to be there.
-        """
-        attempt = Attempt(self, batches, again)
-        deadline = monotonic() + self.pool.timeout_s
-        with attempt.told(), self.pool.translating():
-            while (positions := attempt.once()) is None:
-                if monotonic() > deadline:
-                    raise attempt.given_up()
-                attempt.pause()
+        """Commit ``batches``, see ``Recorder``."""
+        with self.pool.translating():
+            positions = appended(self._appending, batches, again, timeout_s=self.pool.timeout_s)
         if positions:
             self.news.ring()
         return positions
-
-    def select_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
-    ) -> list[StreamRow]:
-        """Return events of one stream, see ``Reader``."""
-        return self.pool.rows(*self.stream_query(stream, after, upto, desc=desc, limit=limit))
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import conninfo, errors, pq
 from psycopg.rows import tuple_row
 
+from turnlog.adapters.attempt import Lost
 from turnlog.domain.errors import InvalidInput
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -16,14 +17,6 @@ STALLED_S = 60.0
 _COMMITS = {"full": "on", "normal": "local"}
 HUNG_UP = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout)
 """What the server says last on a connection."""
-
-
-class Lost(Exception):
-    """The connection broke, and it is not known whether what was to be committed was."""
-
-
-class Broken(Exception):
-    """The connection broke inside a transaction: nothing of that was written."""
 
 
 def run(

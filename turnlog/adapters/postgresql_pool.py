@@ -17,12 +17,11 @@ import psycopg
 from psycopg import conninfo, errors
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.names import quoted
 from turnlog.adapters.postgresql_connection import (
     HUNG_UP,
-    Broken,
     Connection,
-    Lost,
     commit,
     configure,
     connected,
