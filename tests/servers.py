@@ -39,7 +39,7 @@ _SETTINGS = {
     "log_min_messages": "fatal",
     "wal_level": "logical",
 }
-QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0"}
+QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0", "innodb-flush-method": "nosync", "sync-frm": "0"}
 """As ``QUICK``."""
 _MARIADB_SETTINGS = {
     "bind-address": HOST,

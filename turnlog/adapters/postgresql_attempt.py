@@ -64,7 +64,7 @@ class Appending:
                 with recorder.pool.transaction() as connection:
                     return self._write_inside(connection, batches)
             with recorder.pool.autocommit() as connection:
-                return recorder.writing.insert(connection, batches, drawn=False)
+                return recorder.writing.send(connection, batches)
         except errors.UniqueViolation as error:
             raise Taken from error
         except _AGAIN as error:

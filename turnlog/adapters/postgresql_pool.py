@@ -8,7 +8,7 @@ sockets of the parent's are left alone. No message tells a password.
 import os
 import weakref
 from collections.abc import Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from select import POLLERR, POLLHUP, POLLIN, poll
 from time import monotonic
 from typing import Any, Self
@@ -30,6 +30,7 @@ from turnlog.adapters.postgresql_connection import (
     run,
     undo,
 )
+from turnlog.adapters.postgresql_spares import Spares
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
 
 IDLE_S = 30.0
@@ -91,7 +92,7 @@ class Pool:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._used: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
-        self._pool = self._engine or self._own()
+        self._spares = Spares(self._own()) if self._engine is None else Spares(self._engine, most=0)
 
     def _own(self) -> "ConnectionPool[Connection]":
         return ConnectionPool(
@@ -159,38 +160,23 @@ class Pool:
         with self._lent() as connection:
             return run(connection, statement, parameters, prepare=prepare).fetchall()
 
-    @contextmanager
-    def transaction(self) -> Generator[Connection, None, None]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """As ``write``, but nothing is translated.
 
         Raises:
             Lost: the connection broke during the commit. Broken: it broke before.
         """
         self.require_writable()
-        with self._lent(begin=True) as connection:
-            try:
-                yield connection
-            except psycopg.OperationalError as error:
-                if connection.closed:
-                    raise Broken from error
-                raise
-            commit(connection)
+        return self._lent(begin=True, breaking=Broken)
 
-    @contextmanager
-    def autocommit(self) -> Generator[Connection, None, None]:
+    def autocommit(self) -> AbstractContextManager[Connection]:
         """Lend a connection of which each statement is a transaction of its own; nothing is translated.
 
         Raises:
             Lost: the connection broke.
         """
         self.require_writable()
-        with self._lent() as connection:
-            try:
-                yield connection
-            except psycopg.OperationalError as error:
-                if connection.closed:
-                    raise Lost from error
-                raise
+        return self._lent(breaking=Lost)
 
     def session(self) -> Connection:
         """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
@@ -211,19 +197,29 @@ class Pool:
         return connection
 
     @contextmanager
-    def _lent(self, *, begin: bool = False) -> Generator[Connection, None, None]:
+    def _lent(
+        self, *, begin: bool = False, breaking: type[Exception] | None = None
+    ) -> Generator[Connection, None, None]:
+        """Lend a connection; ``breaking`` is raised where it breaks meanwhile."""
         connection = self._borrow()
         before = made_ours(connection)
         try:
             if begin:
                 connection = self._begun(connection)
-            yield connection
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if breaking is not None and connection.closed:
+                    raise breaking from error
+                raise
+            if begin:
+                commit(connection)
         finally:
             undo(connection)
             if not connection.closed:
                 before(connection)
             self._used[connection] = monotonic()
-            self._pool.putconn(connection)
+            self._spares.give(connection)
 
     def _begun(self, connection: Connection) -> Connection:
         """Begin a transaction; where the connection turns out to be dead, on another: nothing was written on it."""
@@ -232,7 +228,7 @@ class Pool:
         except psycopg.OperationalError:
             if not connection.closed:
                 raise
-            self._pool.putconn(connection)
+            self._spares.give(connection)
             connection = self._borrow()
             made_ours(connection)
             connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -242,11 +238,11 @@ class Pool:
         self._check()
         deadline = monotonic() + self.timeout_s
         while True:
-            connection = self._pool.getconn(max(deadline - monotonic(), 0.001))
+            connection = self._spares.take(deadline)
             if self._lives(connection):
                 return connection
             connection.close()
-            self._pool.putconn(connection)
+            self._spares.give(connection)
 
     def _lives(self, connection: Connection) -> bool:
         """Ask the server where it has said something unasked, which may be good-bye, or the connection lay idle."""
@@ -321,7 +317,7 @@ class Pool:
             return
         self._closed = True
         if self._engine is None and self._pid == os.getpid():
-            self._pool.close()
+            self._spares.close()
 
     def __enter__(self) -> Self:
         return self
@@ -333,5 +329,5 @@ class Pool:
         if self._closed:
             raise StoreUnavailable(f"{self.name} is closed")
         if self._pid != os.getpid() and self._engine is None:
-            self._abandoned = self._pool  # never closed here: the sockets are the parent's
+            self._abandoned = self._spares  # never closed here: the sockets are the parent's
             self._open()
