@@ -20,8 +20,8 @@ from turnlog.adapters.names import name_range
 from turnlog.domain.errors import OutcomeUnknown
 from turnlog.domain.mapper import LogRow, StreamRow
 
-POLL_S = 0.05
-"""How long a waiting reader leaves the server alone, at most, before it looks for events of other processes."""
+POLL_S, FIRST_POLL_S = 0.05, 0.002
+"""How long, at most and at first, a waiting reader pauses before it looks for events of other processes."""
 _ALL = (1 << 63) - 1
 
 
@@ -101,7 +101,7 @@ class MariaDBApplicationRecorder(MariaDBAggregateRecorder, OrderedRecorder):
 
     def __init__(self, pool: Pool, **options: Any) -> None:
         super().__init__(pool, **options)
-        self._news = News(POLL_S)
+        self._news = News(POLL_S, FIRST_POLL_S)
 
     def select_log(
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
