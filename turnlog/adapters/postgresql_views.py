@@ -160,7 +160,8 @@ class PostgreSQLViews:
                 view.create_indexes(connection, generations.relations(connection, schema).values())
             generations.analyze(connection, schema, generations.items(connection, schema))
 
-    def adopt(self, connection: Any, built: ViewStore, name: str) -> None:
+    @contextmanager
+    def adopting(self, connection: Any, built: ViewStore, name: str) -> Generator[tuple[ViewStore, Any], None, None]:
         """Move the generation that was built to the place of the one here, in the caller's transaction."""
         built = cast("PostgreSQLViews", built)
         without = self._bookkeeping()
@@ -175,6 +176,7 @@ class PostgreSQLViews:
         self._books.insert(connection, at, generations.written(created))
         for record in records:
             self.park(connection, record)
+        yield self, connection
 
     def merge(self, connection: Any) -> None:
         """Do nothing: PostgreSQL's search indexes let go of words with their rows, when they are vacuumed."""

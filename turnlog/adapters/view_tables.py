@@ -186,11 +186,12 @@ class _Ddl:
         self.tables(connection)
         self.indexes(connection)
 
-    def tables(self, connection: Any) -> None:
+    def tables(self, connection: Any, *, temporary: bool = False) -> None:
         """Create the tables."""
         from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new view only
 
-        for statement in sql.Tables(self._names, getattr(sql, self._wording.dialect)).creating(*self._tables):
+        tables = sql.Tables(self._names, getattr(sql, self._wording.dialect), temporary=temporary)
+        for statement in tables.creating(*self._tables):
             self._wording.run(connection, statement)
 
     def indexes(self, connection: Any, there: Collection[str] = ()) -> None:

@@ -8,7 +8,7 @@ tell whose rows are whose.
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 from turnlog.adapters import generations, scratch, swapping
@@ -227,7 +227,10 @@ class SQLiteViews:
             with cast("SQLiteViews", built).read() as source:
                 swapping.lay_out(self._database, self._names, view, source)
 
-    def adopt(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> None:
+    @contextmanager
+    def adopting(
+        self, connection: sqlite3.Connection, built: ViewStore, name: str
+    ) -> Generator[tuple[ViewStore, Any], None, None]:
         """Put the generation that was built in the place of the one here, in the caller's transaction."""
         built, view = cast("SQLiteViews", built), self._registered.views[name]
         with built.read() as source:
@@ -242,6 +245,7 @@ class SQLiteViews:
             self._books.insert(connection, built.checkpoints(source)[name], generations.to_drop(created))
             for record in built.records(source, name):
                 self.park(connection, record)
+        yield self, connection
 
     def merge(self, connection: sqlite3.Connection) -> None:
         """Merge the parts of full-text search in all views: see ``ViewStore``."""
