@@ -10,14 +10,18 @@ lock is never held while a client thinks or a packet travels.
 
 from collections.abc import Iterable, Sequence
 
+import pymysql
+
 from turnlog.adapters.library import Row
-from turnlog.adapters.mariadb_connection import Connection, rendered, run, several
+from turnlog.adapters.mariadb_connection import Connection, number, rendered, run, several
 from turnlog.adapters.mariadb_pool import Pool
 from turnlog.domain.errors import CorruptLog, InvalidInput
 
 LARGEST_PACKET_BYTES = 8 << 20
 """What is larger is sent in several packets, however much the server takes: it is held in memory on both sides."""
 _SPARE_BYTES = 1024
+_NO_POSITION = frozenset({1690, 3819, 4025})
+"""Numbers of the errors that a position below 1 gives: out of range, and a CHECK in MySQL and in MariaDB."""
 _RAISE = "UPDATE {head} SET position = LAST_INSERT_ID(position + %s) WHERE id = 1"
 _HOLD = "SELECT position FROM {head} WHERE id = 1 FOR UPDATE"
 _SET = "UPDATE {head} SET position = %s WHERE id = 1"
@@ -53,10 +57,15 @@ class Head:
         packet = b"; ".join((rendered(self._begin, (len(rows),)), *statements, *also, b"COMMIT"))
         if len(packet) > self._largest:
             return None
-        cursor = run(connection, packet)
         position = 0
-        while cursor.nextset():
-            position = cursor.lastrowid or position
+        try:
+            cursor = run(connection, packet)
+            while cursor.nextset():
+                position = cursor.lastrowid or position
+        except pymysql.Error as error:
+            if number(error) in _NO_POSITION:
+                raise self._missing() from error
+            raise
         return position
 
     def hold(self, connection: Connection) -> int:
@@ -121,8 +130,11 @@ class Head:
 
     def _one(self, rows: Sequence[tuple[int]]) -> int:
         if not rows:
-            raise CorruptLog(f"{self._pool.name}: {self.table} has no row: it is not known which position comes next")
+            raise self._missing()
         return rows[0][0]
+
+    def _missing(self) -> CorruptLog:
+        return CorruptLog(f"{self._pool.name}: {self.table} has no row: it is not known which position comes next")
 
 
 def head_name(events: str) -> str:
