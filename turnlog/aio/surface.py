@@ -715,8 +715,8 @@ def open(  # noqa: A001 - as turnlog.open
     """Open a conversation store (``await`` it, or ``async with``), creating it if it is not there.
 
     Args:
-        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database`` or
-            ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
+        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an
