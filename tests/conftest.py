@@ -97,7 +97,7 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
     mariadb.drop_database(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))

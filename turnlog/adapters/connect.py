@@ -127,6 +127,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.mariadb import MariaDBRecorder
     from turnlog.adapters.mariadb_pool import Pool
+    from turnlog.adapters.mariadb_views import MariaDBViews
     from turnlog.adapters.names import Names
 
     names = Names.chosen(options.pop("names", None))
@@ -139,12 +140,13 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
     )
     try:
-        recorder = MariaDBRecorder(pool, names)
+        views = MariaDBViews(pool, names)
+        recorder = MariaDBRecorder(pool, names, views)
         recorder.prepare()
     except BaseException:
         pool.close()
         raise
-    return Backend(recorder, None)
+    return Backend(recorder, views)
 
 
 def _partitions(field: str, value: object) -> int:

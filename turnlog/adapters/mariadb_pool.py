@@ -130,8 +130,10 @@ class Pool:
             yield connection
 
     @contextmanager
-    def write(self) -> Generator[Connection, None, None]:
+    def write(self, *, lets_go: bool = False) -> Generator[Connection, None, None]:
         """Lend a connection inside a READ COMMITTED transaction that is committed at the end, or rolled back.
+
+        ``lets_go``: of all locks that ``GET_LOCK`` has taken, after that.
 
         Raises:
             OutcomeUnknown: the connection broke during the commit.
@@ -139,7 +141,7 @@ class Pool:
         """
         with self.translating():
             try:
-                with self.transaction() as connection:
+                with self.transaction(lets_go=lets_go) as connection:
                     yield connection
             except Lost as error:
                 raise OutcomeUnknown(f"{self.name}: the connection broke during a commit") from error

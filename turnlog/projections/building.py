@@ -45,11 +45,10 @@ class Builder:
             self._fill(workshop, view, self._recorder.position(), self._telling(progress))
             self._fill(workshop, view, self._recorder.position(), None)
             views.lay_out(workshop, view.name)
-            with views.write() as connection:
-                views.adopt(connection, workshop, view.name)
-                self._applier.finish(views, view, connection)
-                reached = views.checkpoints(connection)[view.name].position
-                self._forget_deleted(views, view, connection, reached)
+            with views.write() as connection, views.adopting(connection, workshop, view.name) as (place, inside):
+                self._applier.finish(place, view, inside)
+                reached = place.checkpoints(inside)[view.name].position
+                self._forget_deleted(place, view, inside, reached)
             views.clear_away(view.name)
         return True
 
