@@ -62,15 +62,14 @@ def findings(recorder: Log, names: Names) -> Iterator[Finding]:
     yield durability(settings, pool.durability, recorder.durability)
     yield from promises(settings, defaults["synchronous_commit"])
     yield encoding(settings["server_encoding"])
-    role = list(_role(pool, settings["synchronous_standby_names"]))
+    ((replica,),) = pool.rows("SELECT pg_is_in_recovery()")
+    role = list(_role(pool, settings["synchronous_standby_names"], replica=replica))
     yield from role
     yield order(ordering, _sequence(pool, names))
     yield shared.clock(lambda: pool.rows("SELECT clock_timestamp()")[0][0])
-    if not ordering.replica and all(finding.level != "bad" for finding in role):  # it would wait for ever
+    if not replica and all(finding.level != "bad" for finding in role):  # it would wait for ever
         yield commit_time(pool, synced=settings["fsync"] == "on")
-    yield from postgresql_activity.findings(
-        pool, names, None if ordering.replica else recorder.position, settings["autovacuum"]
-    )
+    yield from postgresql_activity.findings(pool, names, None if replica else recorder.position, settings["autovacuum"])
 
 
 def version(number: int, today: date) -> Finding:
@@ -143,8 +142,7 @@ def encoding(found: str) -> Finding:
     return unless(found == "UTF8", Finding("bad", "encoding", found, "UTF8", why, "Move to a database in UTF8"))
 
 
-def _role(pool: Pool, names: str) -> Iterator[Finding]:
-    ((replica,),) = pool.rows("SELECT pg_is_in_recovery()")
+def _role(pool: Pool, names: str, *, replica: bool) -> Iterator[Finding]:
     worse = Finding(
         "warning",
         "role",
@@ -190,8 +188,6 @@ def _sequence(pool: Pool, names: Names) -> str:
 
 def order(ordering: Ordering, sequence: str) -> Finding:
     """Judge how positions come to be in order."""
-    if ordering.replica:
-        return Finding("ok", "ordering", "nothing can be proven on a standby")
     if ordering.proven:
         how = 'by lock, as ordering="strict" asks' if ordering.locked else "proven by readers; appends take no lock"
         return Finding("ok", "ordering", f"{how} (the sequence of positions: {sequence})")
