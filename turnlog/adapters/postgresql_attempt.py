@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from random import uniform
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 from psycopg import errors
@@ -17,9 +17,10 @@ from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreUnav
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
 
-LOSSES = 2
-"""After so many lost races an append holds its streams before it decides anew."""
 LONGEST_PAUSE_S = 0.05
+CONTENDED_S = 1.0
+"""So long after a lost race the appends of a process to that stream hold it from the start."""
+MOST_CONTENDED = 1_000
 _AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
 Query = tuple[str, Sequence[object]]
 """A statement and its parameters."""
@@ -30,6 +31,7 @@ class Log(Reader, Protocol):
 
     pool: Pool
     writing: Writing
+    contended: "Contended"
 
     @property
     def ordering(self) -> Ordering:
@@ -53,6 +55,28 @@ class Log(Reader, Protocol):
         ...
 
 
+class Contended:
+    """The streams over which this process lost a race a moment ago: its appends queue for them, each holds its own.
+
+    Were it only the loser that does, whoever won the last race, and need not read, would win the next ones too
+    (measured: docs/decisions/0014).
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def note(self, batches: Sequence[Batch]) -> None:
+        """Note that a race over the streams of these batches was lost."""
+        now = monotonic()
+        if len(self._until) > MOST_CONTENDED:
+            self._until = {stream: until for stream, until in self._until.items() if until > now}
+        self._until.update((batch.stream, now + CONTENDED_S) for batch in batches)
+
+    def has(self, batches: Sequence[Batch]) -> bool:
+        """Return whether one of the batches' streams is among them."""
+        return any(self._until.get(batch.stream, 0.0) > monotonic() for batch in batches) if self._until else False
+
+
 class Attempt:
     """One append on its way: tried until it is committed, refused, or the time is over."""
 
@@ -60,7 +84,8 @@ class Attempt:
         self._recorder = recorder
         self._again = again
         self._batches = batches
-        self._fits = bool(batches)
+        self._is_contended = recorder.contended.has(batches)
+        self._fits = bool(batches) and not self._is_contended
         self._doubtful = False
         self._losses = self._tries = 0
         self._error: Exception | None = None
@@ -75,6 +100,8 @@ class Attempt:
                 return positions
             self._doubtful = self._fits = False
             self._losses += 1
+            self._recorder.contended.note(self._batches)
+            self._is_contended = True
             self._error = error
         except (*_AGAIN, Broken) as error:
             self._error = error
@@ -85,7 +112,7 @@ class Attempt:
 
     def pause(self) -> None:
         """Wait a little, by chance, so that those who race do not meet again."""
-        if self._losses != 1 and self._losses <= LOSSES:
+        if not self._losses:  # else it holds what it raced for
             sleep(uniform(0, min(0.001 * 2**self._tries, LONGEST_PAUSE_S)))  # noqa: S311 - not a secret
 
     def given_up(self) -> Exception:
@@ -113,9 +140,11 @@ class Attempt:
 
     def _ask(self) -> list[int]:
         with self._recorder.pool.transaction() as connection:
-            if self._losses > LOSSES or any(batch.erase for batch in self._batches):
-                self._recorder.writing.hold(connection, [batch.stream for batch in self._batches])
-            self._batches = self._again(_Inside(self._recorder, connection))
+            held: list[str] = []
+            if self._is_contended or any(batch.erase for batch in self._batches):
+                held = [batch.stream for batch in self._batches]
+                self._recorder.writing.hold(connection, held)
+            self._batches = self._again(Inside(self._recorder, connection, held))
             return self._write_inside(connection)
 
     def _write_inside(self, connection: Connection) -> list[int]:
@@ -159,25 +188,28 @@ class _Told:
             raise OutcomeUnknown(f"the connection broke during a commit, and then: {error}") from error
 
 
-class _Inside:
+class Inside:
     """Reading from within the append's own transaction, which holds what it reads: nobody erases it meanwhile."""
 
-    def __init__(self, recorder: Log, connection: Connection) -> None:
+    def __init__(self, recorder: Log, connection: Connection, held: Sequence[str]) -> None:
         self._recorder = recorder
         self._connection = connection
-        self._held: set[str] = set()
+        self._held = set(held)
 
     def select_stream(
         self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
     ) -> list[StreamRow]:
+        """Return events of one stream, see ``Reader``."""
         self._hold(stream)
         return self._rows(*self._recorder.stream_query(stream, after, upto, desc=desc, limit=limit))
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        """Return those of the keys that were used, see ``Reader``."""
         self._hold(stream)
         return [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
+        """Return the stream's snapshot, see ``Reader``."""
         self._hold(stream)
         return sealed_snapshot(stream, next(iter(self._rows(*self._recorder.snapshot_query(stream))), None))
 
