@@ -94,13 +94,12 @@ class Attempt:
         """Try; return the positions, or ``None`` where it is worth another try."""
         self._tries += 1
         try:
-            return self._write() if self._fits else self._ask()
+            positions = self._write() if self._fits else self._ask()
         except errors.UniqueViolation as error:
-            if self._doubtful and (positions := self._found()) is not None:
-                return positions
+            if self._doubtful and (found := self._found()) is not None:
+                return found
             self._doubtful = self._fits = False
             self._losses += 1
-            self._recorder.contended.note(self._batches)
             self._is_contended = True
             self._error = error
         except (*_AGAIN, Broken) as error:
@@ -108,6 +107,10 @@ class Attempt:
         except Lost as error:
             self._doubtful = self._fits = True
             self._error = error
+        else:
+            if self._losses:
+                self._recorder.contended.note(self._batches)
+            return positions
         return None
 
     def pause(self) -> None:
@@ -144,8 +147,17 @@ class Attempt:
             if self._is_contended or any(batch.erase for batch in self._batches):
                 held = [batch.stream for batch in self._batches]
                 self._recorder.writing.hold(connection, held)
-            self._batches = self._again(Inside(self._recorder, connection, held))
+            if self._losses or not self._is_contended or self._is_late(connection):
+                self._batches = self._again(Inside(self._recorder, connection, held))
             return self._write_inside(connection)
+
+    def _is_late(self, connection: Connection) -> bool:
+        """Return whether a version is taken that is to be written."""
+        firsts = ((batch.stream, batch.rows[0][0]) for batch in self._batches if batch.rows)
+        queries = (
+            self._recorder.stream_query(stream, version - 1, None, desc=False, limit=1) for stream, version in firsts
+        )
+        return any(run(connection, *query).fetchall() for query in queries)
 
     def _write_inside(self, connection: Connection) -> list[int]:
         recorder, batches = self._recorder, self._batches
