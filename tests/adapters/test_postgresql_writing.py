@@ -108,6 +108,7 @@ class Cut:
         after: bool,
         times: int = 1,
         then: Callable[[], object] = lambda: None,
+        noticed: bool = True,
     ) -> None:
         self.left = times
         original = psycopg.Connection.execute
@@ -117,7 +118,8 @@ class Cut:
                 self.left -= 1
                 if after:
                     original(connection, query, *arguments, **options)  # type: ignore[call-overload]
-                connection.close()
+                if noticed:
+                    connection.close()
                 then()
                 raise psycopg.OperationalError("cut")
             return original(connection, query, *arguments, **options)  # type: ignore[call-overload]
@@ -171,6 +173,22 @@ class TestCut:
         assert topics[1:] == (["MessageAdded.v1", "other"] if after else ["other", "anew"])
 
 
+def test_a_cut_that_the_driver_did_not_notice(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is not the server's is one of the connection, although the driver may take that for open."""
+    rows = grow(recorder, S, 1)
+    Cut(monkeypatch, "INSERT", after=True, noticed=False)
+    (position,) = write(recorder, batch(S, 1, before=rows))
+    assert recorder.select_stream(S)[-1][0] == position
+
+
+def test_cut_while_it_is_looked_whether_it_happened(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look is taken again."""
+    rows = grow(recorder, S, 1)
+    Cut(monkeypatch, "INSERT", after=True, then=lambda: Cut(monkeypatch, "SELECT position", after=False, times=2))
+    (position,) = write(recorder, batch(S, 1, before=rows))
+    assert recorder.select_stream(S)[-1][0] == position
+
+
 def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postgresql_url: str) -> None:
     """Where every further try is cut too, nobody can know, and that is what is said."""
     short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
@@ -183,7 +201,7 @@ def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postg
 
 @hostile
 def test_killed_backends(recorder: Recorder, postgresql_url: str) -> None:
-    """While connections are killed all the time, every append is there exactly once, or its outcome is unknown."""
+    """While connections are killed all the time, every append is there exactly once, and its position is known."""
     over = threading.Event()
 
     def kill() -> None:

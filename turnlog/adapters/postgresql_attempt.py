@@ -5,6 +5,7 @@ from random import uniform
 from time import sleep
 from typing import Any, Protocol
 
+import psycopg
 from psycopg import errors
 
 from turnlog.adapters.postgresql_connection import Broken, Connection, Lost, run
@@ -71,11 +72,7 @@ class Attempt:
         try:
             return self._write() if self._fits else self._ask()
         except errors.UniqueViolation as error:
-            if self._doubtful and (positions := self._found()) is not None:
-                return positions
-            self._doubtful = self._fits = False
-            self._losses += 1
-            self._error = error
+            return self._taken(error)
         except (*_AGAIN, Broken) as error:
             self._error = error
         except Lost as error:
@@ -90,9 +87,10 @@ class Attempt:
 
     def given_up(self) -> Exception:
         """Return what to raise when the time is over."""
-        if self._losses:
+        if self._losses and isinstance(self._error, psycopg.DatabaseError):
             return ConcurrencyConflict(f"other writers were first {self._losses} times")
-        return StoreUnavailable(f"{self._recorder.pool.name}: gave up after {self._tries} tries: {self._error}")
+        told = self._error and (self._error.__cause__ or self._error)
+        return StoreUnavailable(f"{self._recorder.pool.name}: gave up after {self._tries} tries: {told}")
 
     def told(self) -> "_Told":
         """Turn what ends an append of which nobody knows whether it happened into ``OutcomeUnknown``."""
@@ -129,6 +127,21 @@ class Attempt:
         for stream in erased:
             recorder.writing.erase(connection, stream)
         return positions
+
+    def _taken(self, error: Exception) -> list[int] | None:
+        """Return the positions if it was this append that took them, before; else have it decided anew."""
+        if self._doubtful:
+            try:
+                positions = self._found()
+            except StoreUnavailable as unavailable:
+                self._error = unavailable
+                return None
+            if positions is not None:
+                return positions
+        self._doubtful = self._fits = False
+        self._losses += 1
+        self._error = error
+        return None
 
     def _found(self) -> list[int] | None:
         """Return the positions of the batches if they are there already: it was this append that wrote them."""

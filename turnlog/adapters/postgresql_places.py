@@ -20,7 +20,7 @@ from psycopg.types.numeric import Int8
 from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_pool import Pool
-from turnlog.domain.errors import StoreUnavailable
+from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
 
 
 class Place(Protocol):
@@ -74,6 +74,8 @@ class Home:
                 statement = _WAIT if wait else _TRY
                 row = run(connection, statement, (Int8(self._key), quoted(self.schema))).fetchone()
                 yield connection if wait or (row is not None and row[0]) else None
+        except OutcomeUnknown as error:  # to a query it is all the same: the checkpoint says how far the views are
+            raise StoreUnavailable(str(error)) from error
         finally:
             mutex.release()
 

@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 
 import psycopg
 
-from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_connection import Connection, is_broken, run
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
 
@@ -114,8 +114,8 @@ class Tail:
         with self._lock, self._pool.translating():
             try:
                 return self._head()
-            except psycopg.OperationalError:
-                if self._connection is None or not self._connection.closed:
+            except psycopg.OperationalError as error:
+                if self._connection is None or not is_broken(self._connection, error):
                     raise
                 self._forget()
                 return self._head()

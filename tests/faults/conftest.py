@@ -1,0 +1,33 @@
+"""The backends on which faults are tried. To have another server take part, add its name to ``SERVERS``."""
+
+from typing import Protocol
+
+import pytest
+
+SERVERS = ("postgresql",)
+"""Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
+
+
+class Server(Protocol):
+    """A server of the test run's own."""
+
+    port: int
+
+
+@pytest.fixture(params=SERVERS)
+def server_url(request: pytest.FixtureRequest) -> str:
+    """A store on a server, that does not exist yet."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, server_url: str) -> Server:
+    """The server of ``server_url``."""
+    found: Server = request.getfixturevalue(server_url.partition("://")[0])
+    return found
+
+
+@pytest.fixture(params=("sqlite", *SERVERS))
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A store that does not exist yet, on every backend that several processes can use."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
