@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,6 +14,7 @@ from tests.servers import hostile
 from turnlog.adapters import postgresql_tables
 from turnlog.adapters.connect import connect
 from turnlog.adapters.postgresql_connection import Connection
+from turnlog.adapters.postgresql_statement import Statement
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreError, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
 
@@ -98,7 +100,10 @@ def test_a_new_migration_runs_once(postgresql_url: str, monkeypatch: pytest.Monk
 
 
 class Cut:
-    """Cuts the connection of the next statement that begins with some words: before it is sent, or after its answer."""
+    """Cuts the connection of the next statement that begins with some words: before it is sent, or after its answer.
+
+    At the end of the block it must have.
+    """
 
     def __init__(
         self,
@@ -110,21 +115,40 @@ class Cut:
         then: Callable[[], object] = lambda: None,
         noticed: bool = True,
     ) -> None:
-        self.left = times
-        original = psycopg.Connection.execute
+        self._monkeypatch = monkeypatch
+        self._words = words
+        self._after = after
+        self._left = self._times = times
+        self._then = then
+        self._noticed = noticed
 
-        def execute(connection: Connection, query: str, *arguments: object, **options: object) -> object:
-            if self.left and str(query).startswith(words):
-                self.left -= 1
-                if after:
-                    original(connection, query, *arguments, **options)  # type: ignore[call-overload]
-                if noticed:
-                    connection.close()
-                then()
-                raise psycopg.OperationalError("cut")
-            return original(connection, query, *arguments, **options)  # type: ignore[call-overload]
+    def __enter__(self) -> None:
+        by_psycopg: Any = psycopg.Connection.execute
+        by_hand = Statement.run
 
-        monkeypatch.setattr(psycopg.Connection, "execute", execute)
+        def execute(connection: Connection, query: str, *arguments: Any, **options: Any) -> object:
+            return self._cut(connection, str(query), lambda: by_psycopg(connection, query, *arguments, **options))
+
+        def run(statement: Statement, connection: Connection, parameters: Sequence[bytes]) -> object:
+            return self._cut(connection, statement.text, lambda: by_hand(statement, connection, parameters))
+
+        self._monkeypatch.setattr(psycopg.Connection, "execute", execute)
+        self._monkeypatch.setattr(Statement, "run", run)
+
+    def __exit__(self, *_: object) -> None:
+        assert self._left < self._times, f"nothing that begins with {self._words} was sent"
+        self._left = 0
+
+    def _cut(self, connection: Connection, text: str, send: Callable[[], object]) -> object:
+        if not self._left or not text.startswith(self._words):
+            return send()
+        self._left -= 1
+        if self._after:
+            send()
+        if self._noticed:
+            connection.close()
+        self._then()
+        raise psycopg.OperationalError("cut")
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -134,41 +158,41 @@ class TestCut:
     def test_a_plain_append(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
         """It is written once, and its position is known."""
         rows = grow(recorder, S, 1)
-        Cut(monkeypatch, "INSERT", after=after)
-        (position,) = write(recorder, batch(S, 1, before=rows))
+        with Cut(monkeypatch, "INSERT", after=after):
+            (position,) = write(recorder, batch(S, 1, before=rows))
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2]
         assert recorder.select_stream(S)[-1][0] == position
 
     def test_with_keys(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
         """So is one with keys, and one of keys alone."""
-        Cut(monkeypatch, "WITH", after=after)
-        write(recorder, batch(S, 2, keys=[key("k", 1)]), batch(T, 3))
+        with Cut(monkeypatch, "WITH", after=after):
+            write(recorder, batch(S, 2, keys=[key("k", 1)]), batch(T, 3))
         assert [len(recorder.select_stream(stream)) for stream in (S, T)] == [2, 3]
-        Cut(monkeypatch, "WITH", after=after)
-        assert write(recorder, Batch(S, (), [key("l", 2)])) == [0]
+        with Cut(monkeypatch, "WITH", after=after):
+            assert write(recorder, Batch(S, (), [key("l", 2)])) == [0]
         assert len(recorder.select_all_keys(S)) == 2
 
     def test_decided_anew(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
         """So is one that was decided inside a transaction."""
         grow(recorder, S, 1)
-        Cut(monkeypatch, "COMMIT", after=after)
-        (position,) = recorder.append((), one_more("again"))
+        with Cut(monkeypatch, "COMMIT", after=after):
+            (position,) = recorder.append((), one_more("again"))
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2]
         assert recorder.select_stream(S)[-1][0] == position
 
     def test_an_erasure(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
         """So is an erasure."""
         rows = grow(recorder, S, 3)
-        Cut(monkeypatch, "COMMIT", after=after)
-        (position,) = write(recorder, tombstone(S, rows))
+        with Cut(monkeypatch, "COMMIT", after=after):
+            (position,) = write(recorder, tombstone(S, rows))
         assert len(recorder.select_stream(S)) == 4
         assert recorder.select_stream(S)[-1][0] == position
 
     def test_overtaken_meanwhile(self, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> None:
         """What was not written, and has lost its place since, is decided anew; what was written is found."""
         rows = grow(recorder, S, 1)
-        Cut(monkeypatch, "INSERT", after=after, then=lambda: recorder.append((), one_more("other")))
-        recorder.append((batch(S, 1, before=rows),), not_again if after else one_more("anew"))
+        with Cut(monkeypatch, "INSERT", after=after, then=lambda: recorder.append((), one_more("other"))):
+            recorder.append((batch(S, 1, before=rows),), not_again if after else one_more("anew"))
         topics = [row[2] for row in recorder.select_stream(S)]
         assert topics[1:] == (["MessageAdded.v1", "other"] if after else ["other", "anew"])
 
@@ -176,16 +200,17 @@ class TestCut:
 def test_a_cut_that_the_driver_did_not_notice(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that is not the server's is one of the connection, although the driver may take that for open."""
     rows = grow(recorder, S, 1)
-    Cut(monkeypatch, "INSERT", after=True, noticed=False)
-    (position,) = write(recorder, batch(S, 1, before=rows))
+    with Cut(monkeypatch, "INSERT", after=True, noticed=False):
+        (position,) = write(recorder, batch(S, 1, before=rows))
     assert recorder.select_stream(S)[-1][0] == position
 
 
 def test_cut_while_it_is_looked_whether_it_happened(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The look is taken again."""
     rows = grow(recorder, S, 1)
-    Cut(monkeypatch, "INSERT", after=True, then=lambda: Cut(monkeypatch, "SELECT position", after=False, times=2))
-    (position,) = write(recorder, batch(S, 1, before=rows))
+    look = Cut(monkeypatch, "SELECT position", after=False, times=2)
+    with Cut(monkeypatch, "INSERT", after=True, then=look.__enter__):
+        (position,) = write(recorder, batch(S, 1, before=rows))
     assert recorder.select_stream(S)[-1][0] == position
 
 
@@ -193,8 +218,7 @@ def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postg
     """Where every further try is cut too, nobody can know, and that is what is said."""
     short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
     assert recorder.position() == 0
-    Cut(monkeypatch, "INSERT", after=False, times=1_000_000)
-    with pytest.raises(OutcomeUnknown):
+    with Cut(monkeypatch, "INSERT", after=False, times=1_000_000), pytest.raises(OutcomeUnknown):
         write(short, batch(S, 1))
     short.close()
 

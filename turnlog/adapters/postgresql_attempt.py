@@ -107,7 +107,7 @@ class Attempt:
             with recorder.pool.transaction() as connection:
                 return self._write_inside(connection)
         with recorder.pool.autocommit() as connection:
-            return recorder.writing.insert(connection, batches, drawn=False)
+            return recorder.writing.send(connection, batches)
 
     def _ask(self) -> list[int]:
         with self._recorder.pool.transaction() as connection:

@@ -8,7 +8,7 @@ sockets of the parent's are left alone. No message tells a password.
 import os
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from math import ceil
 from select import POLLERR, POLLHUP, POLLIN, poll
@@ -35,6 +35,7 @@ from turnlog.adapters.postgresql_connection import (
     undo,
 )
 from turnlog.adapters.postgresql_patience import ANSWER_S, PATIENCE_S, Inquiry, PatientConnection
+from turnlog.adapters.postgresql_spares import Spares
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
 
 IDLE_S = 30.0
@@ -99,7 +100,7 @@ class Pool:
         self._pid = os.getpid()
         self._used: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
         self._silent_at = 0.0
-        self._pool = self._engine or self._own()
+        self._spares = Spares(self._own()) if self._engine is None else Spares(self._engine, most=0)
 
     def _own(self) -> "ConnectionPool[Connection]":
         configure: Any = self._configure  # of the pool's type, which is also that of an application's pool
@@ -174,38 +175,23 @@ class Pool:
         with self._lent() as connection:
             return run(connection, statement, parameters, prepare=prepare).fetchall()
 
-    @contextmanager
-    def transaction(self) -> Generator[Connection, None, None]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """As ``write``, but nothing is translated.
 
         Raises:
             Lost: the connection broke during the commit. Broken: it broke before.
         """
         self.require_writable()
-        with self._lent(begin=True) as connection:
-            try:
-                yield connection
-            except psycopg.OperationalError as error:
-                if is_broken(connection, error):
-                    raise Broken from error
-                raise
-            commit(connection)
+        return self._lent(begin=True, breaking=Broken)
 
-    @contextmanager
-    def autocommit(self) -> Generator[Connection, None, None]:
+    def autocommit(self) -> AbstractContextManager[Connection]:
         """Lend a connection of which each statement is a transaction of its own; nothing is translated.
 
         Raises:
             Lost: the connection broke.
         """
         self.require_writable()
-        with self._lent() as connection:
-            try:
-                yield connection
-            except psycopg.OperationalError as error:
-                if is_broken(connection, error):
-                    raise Lost from error
-                raise
+        return self._lent(breaking=Lost)
 
     def session(self) -> Connection:
         """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
@@ -231,10 +217,20 @@ class Pool:
         return connected(target() if callable(target) else target, {**options, **more})
 
     @contextmanager
-    def _lent(self, *, begin: bool = False) -> Generator[Connection, None, None]:
+    def _lent(
+        self, *, begin: bool = False, breaking: type[Exception] | None = None
+    ) -> Generator[Connection, None, None]:
+        """Lend a connection; ``breaking`` is raised where it breaks meanwhile."""
         connection, restore = self._borrow(begin=begin)
         try:
-            yield connection
+            try:
+                yield connection
+            except psycopg.OperationalError as error:
+                if breaking is not None and is_broken(connection, error):
+                    raise breaking from error
+                raise
+            if begin:
+                commit(connection)
         finally:
             self._give_back(connection, restore)
 
@@ -243,7 +239,7 @@ class Pool:
         self._check()
         deadline = monotonic() + self.timeout_s
         while True:
-            connection = self._pool.getconn(max(deadline - monotonic(), 0.001))
+            connection = self._spares.take(deadline)
             restore = made_ours(connection)
             try:
                 if self._lives(connection):
@@ -255,14 +251,14 @@ class Pool:
                     self._give_back(connection, restore)
                     raise
             connection.close()
-            self._pool.putconn(connection)
+            self._spares.give(connection)
 
     def _give_back(self, connection: Connection, restore: Callable[[Connection], None]) -> None:
         undo(connection)
         if not connection.closed:
             restore(connection)
         self._used[connection] = monotonic()
-        self._pool.putconn(connection)
+        self._spares.give(connection)
 
     def _lives(self, connection: Connection) -> bool:
         """Ask the server where it has said something unasked, which may be good-bye, or the connection lay idle."""
@@ -353,7 +349,7 @@ class Pool:
             return
         self._closed = True
         if self._engine is None and self._pid == os.getpid():
-            self._pool.close()
+            self._spares.close()
 
     def __enter__(self) -> Self:
         return self
@@ -365,5 +361,5 @@ class Pool:
         if self._closed:
             raise StoreUnavailable(f"{self.name} is closed")
         if self._pid != os.getpid() and self._engine is None:
-            self._abandoned = self._pool  # never closed here: the sockets are the parent's
+            self._abandoned = self._spares  # never closed here: the sockets are the parent's
             self._open()

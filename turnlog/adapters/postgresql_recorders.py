@@ -33,12 +33,12 @@ from turnlog.domain.mapper import LogRow
 
 Row = tuple[str, int, str, bytes]
 """(originator id, version, topic, state)."""
-_COLUMNS = "originator_id, originator_version, topic, state"
+COLUMNS = "originator_id, originator_version, topic, state"
 _ARRAYS = "unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[])"
-INSERT_ONE = f"INSERT INTO {{0}} ({_COLUMNS}) VALUES (%b, %b, %b, %b) RETURNING position"
-INSERT_MANY = f"INSERT INTO {{0}} ({_COLUMNS}) SELECT * FROM {_ARRAYS}"
+INSERT_ONE = f"INSERT INTO {{0}} ({COLUMNS}) VALUES (%b, %b, %b, %b) RETURNING position"
+INSERT_MANY = f"INSERT INTO {{0}} ({COLUMNS}) SELECT * FROM {_ARRAYS}"
 INSERT_DRAWN = (
-    f"INSERT INTO {{0}} (position, {_COLUMNS}) OVERRIDING SYSTEM VALUE"
+    f"INSERT INTO {{0}} (position, {COLUMNS}) OVERRIDING SYSTEM VALUE"
     " SELECT n + coalesce((SELECT max(position) FROM {0}), 0), id, version, topic, state"
     f" FROM {_ARRAYS} WITH ORDINALITY AS new (id, version, topic, state, n)"
 )

@@ -1,4 +1,7 @@
-"""What an append writes to PostgreSQL: rows, keys and snapshots of all its batches in one statement; and erasing."""
+"""What an append writes to PostgreSQL: rows, keys and snapshots of all its batches in one statement; and erasing.
+
+Most appends are of one batch with a row or two. Their statement is prepared by hand, the others' by psycopg.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -6,13 +9,18 @@ from typing import Protocol
 from psycopg.types.numeric import Int8
 
 from turnlog.adapters.postgresql_connection import Connection, run
-from turnlog.adapters.postgresql_recorders import INSERT_DRAWN, INSERT_MANY, INSERT_ONE, arrays
+from turnlog.adapters.postgresql_recorders import COLUMNS, INSERT_DRAWN, INSERT_MANY, arrays
+from turnlog.adapters.postgresql_statement import BYTEA, INT8, TEXT, Statement, int8
 from turnlog.adapters.postgresql_tables import lock_key
 from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
 from turnlog.domain.recorder import Batch
 
+FEW = 8
+"""As many rows, and keys, are written by a statement made for just that number."""
 _PAGE = 1_000
+_ROW = (TEXT, INT8, TEXT, BYTEA)
+_KEY = (TEXT, TEXT, TEXT, INT8, BYTEA, BYTEA)
 _KEYS = "unnest(%b::text[], %b::text[], %b::text[], %b::int8[], %b::bytea[], %b::bytea[])"
 _SNAPSHOTS = "unnest(%b::text[], %b::int8[], %b::int8[], %b::bytea[], %b::bytea[], %b::bytea[])"
 
@@ -35,7 +43,7 @@ class Writing:
     def __init__(self, events: str, keys: str, snapshots: str, views: Forgetting | None) -> None:
         self._events, self._keys, self._snapshots = events, keys, snapshots
         self._views = views
-        self._one = INSERT_ONE.format(events)
+        self._of_few: dict[tuple[int, int], Statement] = {}
         self._sequenced = f"({INSERT_MANY.format(events)} RETURNING originator_id, position)"
         self._drawn = f"({INSERT_DRAWN.format(events)} RETURNING originator_id, position)"
         self._no_rows = "(SELECT NULL::text AS originator_id, NULL::int8 AS position WHERE false)"
@@ -46,6 +54,33 @@ class Writing:
             " state = excluded.state, seal = excluded.seal)"
         )
 
+    def send(self, connection: Connection, batches: Sequence[Batch]) -> list[int]:
+        """Do as ``insert``, as a transaction of its own."""
+        if len(batches) != 1 or batches[0].snapshot is not None:
+            return self.insert(connection, batches, drawn=False)
+        stream, rows, keys, _, _ = batches[0]
+        if not 1 <= len(rows) <= FEW or len(keys) > FEW:
+            return self.insert(connection, batches, drawn=False)
+        name = stream.encode()
+        parameters: list[bytes] = []
+        for version, topic, state in rows:
+            parameters += (name, int8(version), topic.encode(), state)
+        for kind, key, version, print_ in keys:
+            seal = row_seal(stream, kind, key, version, print_)
+            parameters += (name, kind.encode(), key.encode(), int8(version), print_, seal)
+        size = len(rows), len(keys)
+        statement = self._of_few.get(size) or self._for_few(size)
+        result = statement.run(connection, parameters)
+        return [int.from_bytes(result.get_value(size[0] - 1, 0) or b"", "big")]
+
+    def _for_few(self, size: tuple[int, int]) -> Statement:
+        rows, keys = size
+        text = f"INSERT INTO {self._events} ({COLUMNS}) VALUES {_places(1, rows, len(_ROW))} RETURNING position"
+        if keys:
+            places = _places(1 + rows * len(_ROW), keys, len(_KEY))
+            text = f"WITH keys AS (INSERT INTO {self._keys} VALUES {places}) {text}"
+        return self._of_few.setdefault(size, Statement(text, _ROW * rows + _KEY * keys))
+
     def insert(self, connection: Connection, batches: Sequence[Batch], *, drawn: bool) -> list[int]:
         """Insert what batches hold, in one statement, and return the position of the last row of each.
 
@@ -53,11 +88,6 @@ class Writing:
         streams that both write: those who erase hold theirs, in the order of their names; others have one that is not
         new. ``drawn``: take the positions after the highest one.
         """
-        if len(batches) == 1 and not drawn:
-            stream, rows, keys, snapshot, _ = batches[0]
-            if len(rows) == 1 and not keys and snapshot is None:
-                version, topic, state = rows[0]
-                return [run(connection, self._one, (stream, Int8(version), topic, state)).fetchall()[0][0]]
         statement, parameters = self._statement(batches, drawn=drawn)
         last = dict(run(connection, statement, parameters).fetchall())
         return [last[batch.stream] if batch.rows else 0 for batch in batches]
@@ -118,3 +148,9 @@ class Writing:
         if self._views is not None:
             tenant, _, session_id = stream.partition("/")
             self._views.forget(connection, tenant, session_id)
+
+
+def _places(first: int, rows: int, columns: int) -> str:
+    """Return the places of parameters, row by row: ``($1, $2), ($3, $4)``."""
+    numbers = (range(first + n * columns, first + (n + 1) * columns) for n in range(rows))
+    return ", ".join(f"({', '.join(f'${n}' for n in row)})" for row in numbers)
