@@ -14,7 +14,8 @@ from time import monotonic
 from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pytest", "turnlog", "turnlog.adapters.sql", "turnlog.adapters.views", __name__])
+_ADAPTERS = ["turnlog.adapters.sql", "turnlog.adapters.views", "turnlog.adapters.postgresql_views"]
+PROCESSES.set_forkserver_preload(["pytest", "turnlog", *_ADAPTERS, __name__])
 DEADLINE_S = 120.0
 """How long children may take, on a machine that is busy with other things."""
 
