@@ -176,6 +176,7 @@ class Database:
                 self.holder = None
                 self.free()
                 if self._closed:
+                    self._forget_writer()
                     self._finalizer()
 
     def turn(self, *, wait: bool = True) -> float:
