@@ -1,6 +1,6 @@
 """Connections to servers cut anywhere around a write: it is in the log once, or not, and the caller is told the truth.
 
-``TURNLOG_CUTS=5000`` has so many writes cut; ``TURNLOG_SEED`` repeats a run.
+``TURNLOG_CUTS=5000`` has so many writes cut (with ``-o faulthandler_timeout=0``); ``TURNLOG_SEED`` repeats a run.
 """
 
 import logging

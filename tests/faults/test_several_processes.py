@@ -93,6 +93,21 @@ def test_everybody_reads_his_own_writes(url: str, store: turnlog.ConversationSto
     assert store.verify().ok
 
 
+def ask(url: str) -> tuple[list[str], int]:
+    """Return the sessions, the newest first, and how many messages there are."""
+    with turnlog.open(url) as store:
+        return [summary.session_id for summary in store.sessions(limit=100).items], store.stats().messages
+
+
+def test_several_catch_up_at_once(url: str, store: turnlog.ConversationStore) -> None:
+    """Readers that find the views far behind bring them forward at once, and each is answered in full."""
+    for i in range(50):
+        store.session(f"s-{i}", history=[{"role": "user", "content": "hello"}] * 20)
+    answers = together(ask, *((url,) for _ in range(N)))
+    assert answers == [([f"s-{i}" for i in reversed(range(50))], 1_000)] * N
+    assert store.verify().ok
+
+
 def create(url: str, who: int) -> bool:
     """Get or create; return whether this process has created it, and is its owner."""
     with turnlog.open(url) as store:
