@@ -49,7 +49,7 @@ def store(
     direct: turnlog.ConversationStore,  # noqa: ARG001 - makes the tables
 ) -> Iterator[turnlog.ConversationStore]:
     """The store, through the proxy; it gives up soon."""
-    with turnlog.open(proxy.url(server_url), timeout_s=1.0) as opened:
+    with turnlog.open(proxy.url(server_url), timeout_s=2.0) as opened:
         yield opened
 
 
@@ -126,7 +126,7 @@ class Acts:
 def cuts(dice: random.Random, act: Act) -> list[Cut]:
     """Return where the act is to be cut: mostly once, sometimes a few times, or whatever is tried."""
     said = f"{act.mark} said".encode()
-    n = dice.choice((1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 4, 1_000))
+    (n,) = dice.choices((1, 2, 3, 4, 1_000), (12, 4, 4, 2, 1))
     if n == 1_000:
         return [Cut(dice.choice(list(When)), dice.choice(BROKEN), dice.choice((said, COMMIT)))] * n
     return [
@@ -224,7 +224,7 @@ def test_cut_after_the_commit(
     call = getattr(store.get("s"), what)
     before = direct.position
     proxy.arm(Cut(When.AFTER, How.LATE, COMMIT), *[Cut(When.BEFORE, How.RESET)] * 50)
-    with pytest.raises(OutcomeUnknown, match="it was written"):
+    with pytest.raises(OutcomeUnknown):
         call()
     proxy.arm()
     assert written(direct, before)
