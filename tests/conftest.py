@@ -82,7 +82,22 @@ def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
     postgresql.drop_schema(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[servers.MariaDB]:
+    """A MariaDB server of this test run's own (one for each process of it), quick, not safe from a crash."""
+    with servers.MariaDB(servers.mariadbd_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
+    """An empty MariaDB database."""
+    made = mariadb.new_database()
+    yield made
+    mariadb.drop_database(made)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))

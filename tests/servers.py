@@ -1,7 +1,7 @@
 """Private database servers for tests: on 127.0.0.1, in a directory of their own, ended with the test run.
 
-A server's first files are made once and copied then, which takes a fifth of a second. Root is dropped: PostgreSQL
-refuses it. Ports lie below those that the kernel gives to clients. Where there are no server binaries, tests are
+A server's first files are made once and copied then, which takes a fifth of a second. Root is dropped: the servers
+refuse it. Ports lie below those that the kernel gives to clients. Where there are no server binaries, tests are
 skipped and the run's last lines say so; in CI that is a failure.
 """
 
@@ -15,12 +15,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import psycopg
+import pymysql
 import pytest
 from psycopg import sql
 
@@ -37,6 +38,16 @@ _SETTINGS = {
     "deadlock_timeout": "100ms",
     "log_min_messages": "fatal",
     "wal_level": "logical",
+}
+QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0", "innodb-flush-method": "nosync", "sync-frm": "0"}
+"""As ``QUICK``."""
+_MARIADB_SETTINGS = {
+    "bind-address": HOST,
+    "skip-name-resolve": "1",
+    "max-connections": "200",
+    "innodb-buffer-pool-size": "64M",
+    "innodb-log-file-size": "32M",
+    "performance-schema": "OFF",
 }
 _DIE_WITH_PARENT = 1
 _libc = ctypes.CDLL(None)
@@ -57,15 +68,20 @@ def postgresql_binaries() -> Path | None:
 
 def binaries_or_skip() -> Path:
     """Return where PostgreSQL's binaries are; without them skip the test, loudly (in CI: fail it)."""
-    found = postgresql_binaries()
-    if found is None:
-        words = (
-            f"PostgreSQL {UNTESTED}: no server binaries in /usr/lib/postgresql or on PATH (apt-get install postgresql)"
-        )
-        if os.environ.get("CI"):
-            pytest.fail(words)
-        pytest.skip(words)
-    return found
+    return postgresql_binaries() or _missing("PostgreSQL", "/usr/lib/postgresql or on PATH", "postgresql")
+
+
+def mariadbd_or_skip() -> Path:
+    """Return MariaDB's server; without it skip the test, loudly (in CI: fail it)."""
+    found = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return Path(found) if found is not None else _missing("MariaDB", "/usr/sbin or on PATH", "mariadb-server")
+
+
+def _missing(server: str, where: str, package: str) -> NoReturn:
+    words = f"{server} {UNTESTED}: no server binaries in {where} (apt-get install {package})"
+    if os.environ.get("CI"):
+        pytest.fail(words)
+    pytest.skip(words)
 
 
 class PostgreSQL:
@@ -73,19 +89,27 @@ class PostgreSQL:
 
     Args:
         settings: of its configuration; ``QUICK`` does not survive a crash.
+        primary: the server of which this one is a standby, until it is promoted.
     """
 
-    def __init__(self, binaries: Path, settings: Mapping[str, str] = QUICK) -> None:
+    def __init__(
+        self, binaries: Path, settings: Mapping[str, str] = QUICK, *, primary: "PostgreSQL | None" = None
+    ) -> None:
         self._binaries = binaries
         self._user = _unprivileged("postgres")
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-pg-", dir="/tmp"))
         self._directory.chmod(0o755)
         self._data = self._directory / "data"
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._schemas = 0
-        shutil.copytree(self._template(), self._data, symlinks=True)
-        _give(self._data, self._user)
-        self.port = _free_port()
+        if primary is None:
+            shutil.copytree(self._template(), self._data, symlinks=True)
+            _give(self._data, self._user)
+        else:
+            _give(self._directory, self._user)
+            options = ["-h", HOST, "-p", str(primary.port), "-U", "tester", "-R", "-c", "fast", "--no-sync"]
+            self._run("pg_basebackup", "-D", str(self._data), *options)
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = {value}\n" for name, value in {**_SETTINGS, **settings}.items())
         self.start()
@@ -131,6 +155,28 @@ class PostgreSQL:
                 raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
             sleep(0.01)
 
+    def standby(self, settings: Mapping[str, str] = QUICK) -> "PostgreSQL":
+        """Start a standby of this server; ``wait_for_standby`` says whether commits wait for it."""
+        return PostgreSQL(self._binaries, settings, primary=self)
+
+    def wait_for_standby(self, *, wanted: bool) -> None:
+        """Have commits wait for a standby, or no longer."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            names = sql.Literal("*" if wanted else "")
+            connection.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(names))
+            connection.execute("SELECT pg_reload_conf()")
+            statement = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+            deadline = monotonic() + READY_S
+            while bool(connection.execute(statement).fetchone()) != wanted:
+                if monotonic() > deadline:
+                    raise RuntimeError("the standby is not as it was wanted")
+                sleep(0.01)
+
+    def promote(self) -> None:
+        """Make a standby a primary."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
+
     def crash(self) -> None:
         """End it at once, without a checkpoint and without telling clients."""
         self._end(signal.SIGQUIT)
@@ -158,23 +204,148 @@ class PostgreSQL:
         except OSError:
             return False
         mine = self._process is not None and lines[:1] == [str(self._process.pid)]
-        return mine and len(lines) > 7 and lines[7].strip() == "ready"
+        return mine and len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._user)
 
     def _template(self) -> Path:
-        """Return a directory of a server's first files, made by whoever comes first."""
-        version = self._binaries.parts[-2]
-        path = Path(tempfile.gettempdir()) / f"turnlog-pg-template-{os.geteuid()}-{version}"
-        with Path(f"{path}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (path / "done").exists():
-                shutil.rmtree(path, ignore_errors=True)
-                path.mkdir(mode=0o755)
-                _give(path, self._user)
-                options = ["-U", "tester", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
-                command = [str(self._binaries / "initdb"), "-D", str(path / "data"), *options]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._user)
-                (path / "done").touch()
-        return path / "data"
+        def command(data: Path) -> list[str]:
+            options = ["-U", "tester", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+            return [str(self._binaries / "initdb"), "-D", str(data), *options]
+
+        return _template(f"pg-template-{os.geteuid()}-{self._binaries.parts[-2]}", command, self._user)
+
+
+class MariaDB:
+    """A server; ``url`` names no database.
+
+    Its character set and collation are those that MariaDB has without a configuration (latin1, case does not count):
+    whatever needs others has to say so.
+
+    Args:
+        settings: its options, without the dashes; ``QUICK_MARIADB`` does not survive a crash.
+    """
+
+    def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._binary = binary
+        self._settings = {**_MARIADB_SETTINGS, **(QUICK_MARIADB if settings is None else settings)}
+        self._user = _unprivileged("mysql")
+        self._directory = Path(tempfile.mkdtemp(prefix="turnlog-my-", dir="/tmp"))
+        self._directory.chmod(0o755)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        shutil.copytree(self._template(), self._directory / "data", symlinks=True)
+        _give(self._directory, self._user)
+        self.port = _free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The URL of the server, of its user who may do everything."""
+        return f"mariadb://root@{HOST}:{self.port}/"
+
+    def connect(self, **options: Any) -> "pymysql.Connection[Any]":
+        """Connect as that user, in autocommit mode."""
+        return pymysql.connect(host=HOST, port=self.port, user="root", autocommit=True, **options)
+
+    def execute(self, statement: str) -> tuple[tuple[Any, ...], ...]:
+        """Execute a statement on a connection of its own and return its rows."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return tuple(cursor.fetchall())
+
+    def new_database(self) -> str:
+        """Create an empty database and return the URL that leads to it."""
+        self._databases += 1
+        name = f"t{os.getpid()}_{self._databases}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url + name
+
+    def drop_database(self, url: str) -> None:
+        """Delete a database; a transaction that a test left open in it is an error."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SET lock_wait_timeout = 10")
+            cursor.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]}")
+
+    def start(self) -> None:
+        """Start it (again, on the same port)."""
+        here = self._directory
+        options = {
+            **self._settings,
+            "datadir": f"{here}/data",
+            "socket": f"{here}/socket",
+            "pid-file": f"{here}/pid",
+            "tmpdir": str(here),
+            "log-error": f"{here}/log",
+            "port": str(self.port),
+        }
+        process: Any = subprocess.Popen(
+            [str(self._binary), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+            **self._user,
+        )
+        self._process = process
+        deadline = monotonic() + READY_S
+        while not self._is_ready():
+            if process.poll() is not None or monotonic() > deadline:
+                log = here / "log"
+                said = log.read_text(errors="replace") if log.exists() else "nothing"
+                raise RuntimeError(f"MariaDB did not start; it said: {said[-2000:]}")
+            sleep(0.01)
+
+    def crash(self) -> None:
+        """End it at once, without writing anything more."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(READY_S)
+
+    def stop(self) -> None:
+        """End it and delete its files."""
+        self.crash()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            self.connect(connect_timeout=5).close()
+        except pymysql.Error:
+            return False
+        return True
+
+    def _template(self) -> Path:
+        said = subprocess.run([str(self._binary), "--no-defaults", "--version"], check=True, capture_output=True)
+        version = said.stdout.decode().partition("Ver ")[2].split()[0]
+        program = shutil.which("mariadb-install-db") or "mariadb-install-db"
+
+        def command(data: Path) -> list[str]:
+            options = ["--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve"]
+            return [program, "--no-defaults", f"--datadir={data}", *options]
+
+        return _template(f"my-template-{os.geteuid()}-{version}", command, self._user)
+
+
+def _template(name: str, command: Callable[[Path], list[str]], user: Mapping[str, Any]) -> Path:
+    """Return a directory of a server's first files, made by whoever comes first."""
+    path = Path(tempfile.gettempdir()) / f"turnlog-{name}"
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (path / "done").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o755)
+            _give(path, user)
+            subprocess.run(command(path / "data"), check=True, stdout=subprocess.DEVNULL, cwd="/", **user)
+            (path / "done").touch()
+    return path / "data"
 
 
 def _unprivileged(name: str) -> dict[str, Any]:

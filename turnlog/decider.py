@@ -52,6 +52,7 @@ from turnlog.projections.history import (
     window,
 )
 from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
+from turnlog.projections.watching import UNWATCHED, Watch
 
 SNAPSHOT_EVERY = 100
 """Events between snapshots: opening a session folds fewer than this, however long it is."""
@@ -110,6 +111,7 @@ class Decider:
 
     Args:
         max_event_bytes: the largest content of one event, encoded.
+        watch: is told of appends and loads.
     """
 
     def __init__(
@@ -120,8 +122,12 @@ class Decider:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         max_event_bytes: int,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self.recorder = recorder
+        self.watch = watch
+        self.append = watch.appending(recorder)
+        """The recorder's, as it is to be called."""
         self.codec = codec
         self.tenant = tenant
         self.clock = clock
@@ -141,8 +147,11 @@ class Decider:
             UnknownEvent, CorruptLog: an event of it cannot be read.
         """
         reader = reader or self.recorder
-        loaded = known or self._snapshot(reader, session_id) or self.nothing(session_id)
-        return self._forward(reader, session_id, loaded, None)
+        with self.watch.doing("load") as facts:
+            loaded = known or self._snapshot(reader, session_id) or self.nothing(session_id)
+            newest = self._forward(reader, session_id, loaded, None)
+            facts["events"] = newest.state.version - loaded.state.version
+        return newest
 
     def at_version(self, session_id: str, version: int) -> SessionState:
         """Return the state right after ``version``, which must exist."""
@@ -206,7 +215,7 @@ class Decider:
                 plan = self.plan(reader, self.load(loaded.state.id, loaded, reader), said, turn_key)
                 return (plan.batch, *also)
 
-            position = self.recorder.append((plan.batch, *also), again)[0]
+            position = self.append((plan.batch, *also), again)[0]
             if plan.batch.rows:
                 return plan, self.receipt(plan, position)
         if not plan.earlier:

@@ -55,6 +55,7 @@ from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
+from turnlog.telemetry import watch_of
 from turnlog.writing import SessionWriter, told
 
 if TYPE_CHECKING:
@@ -82,16 +83,20 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
     """Open a conversation store, creating it if it is not there.
 
     Args:
-        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/database``.
+        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
-        engine: a connection pool of the application's (server databases only).
+        engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an
+            ``sqlalchemy.Engine`` by PyMySQL for MariaDB.
         clock: gives the time, aware; for tests.
         new_id: gives ids; for tests.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns). PostgreSQL only: ``schema``, ``pool_size``, ``ordering`` (``auto``:
-            appends take no lock; ``strict``: one after the other).
+            that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
+            and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
+            ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
+            (into how many the log's tables are split, when they are made).
 
     Raises:
         InvalidInput: an argument is not understood.
@@ -103,19 +108,21 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
             raise InvalidInput(name, "expected a function without arguments")
     query_timeout_s = inputs.seconds("query_timeout_s", options.pop("query_timeout_s", 10.0), most=LONGEST_TIMEOUT_S)
     max_event_bytes = inputs.number("max_event_bytes", options.pop("max_event_bytes", MAX_EVENT_BYTES), least=1024)
+    watch = watch_of(url, options)
     backend = connect(url, durability=durability, engine=engine, options=options)
     if options:
         backend.recorder.close()
         raise InvalidInput(next(iter(options)), "is not an option of this store")
     codec = Codec()
-    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes)
-    views = Engine(backend.recorder, backend.views, codec)
+    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes, watch)
+    views = Engine(backend.recorder, backend.views, codec, watch=watch)
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
     except BaseException:
         backend.recorder.close()
         raise
+    watch.follow(views.status)
     index = Index(decider, views, backend.views, query_timeout_s)
     return ConversationStore(_Parts(backend.recorder, backend.views, codec, decider, views, index, _Shared()))
 
@@ -550,7 +557,7 @@ class ConversationStore:
             newest = decider.load(source.state.id, source, reader).state
             return (batch if newest.user_id == source.state.user_id else fork_batch(decider, newest, new_id, version),)
 
-        self._recorder.append((), still)
+        decider.append((), still)
         with _after_commit():
             fork = decider.load(new_id)
             self._committed(decider.receipt_at(new_id, fork.state.version))

@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
-_ADAPTERS = ["turnlog.adapters.sql", "turnlog.adapters.views", "turnlog.adapters.postgresql_views"]
-PROCESSES.set_forkserver_preload(["pytest", "turnlog", *_ADAPTERS, __name__])
+_ADAPTERS = ("sql", "views", "postgresql", "mariadb")
+PROCESSES.set_forkserver_preload(["pytest", "turnlog", *(f"turnlog.adapters.{one}" for one in _ADAPTERS), __name__])
 DEADLINE_S = 120.0
 """How long children may take, on a machine that is busy with other things."""
 

@@ -29,12 +29,19 @@ class OnPostgreSQL(Asking):
     backend = "postgresql"
 
 
-@pytest.fixture(params=[OnMemory, OnSQLite, OnPostgreSQL], ids=["memory", "sqlite", "postgresql"])
+class OnMariaDB(Asking):
+    backend = "mariadb"
+
+
+ON_SERVERS = (OnPostgreSQL, OnMariaDB)
+
+
+@pytest.fixture(params=[OnMemory, OnSQLite, *ON_SERVERS], ids=lambda machine: machine.backend)
 def machine(request: pytest.FixtureRequest) -> type[Asking]:
     """The state machine on each backend."""
-    if request.param is OnPostgreSQL:
-        OnPostgreSQL.server = request.getfixturevalue("postgresql")
     chosen: type[Asking] = request.param
+    if chosen in ON_SERVERS:
+        chosen.server = request.getfixturevalue(chosen.backend)
     return chosen
 
 
@@ -50,4 +57,4 @@ def test_the_store_and_the_model_agree_for_long(machine: type[Asking]) -> None:
 
 
 def _fitting(machine: type[Asking], wanted: settings) -> settings:
-    return settings(wanted, max_examples=wanted.max_examples // FEWER) if machine is OnPostgreSQL else wanted
+    return settings(wanted, max_examples=wanted.max_examples // FEWER) if machine in ON_SERVERS else wanted

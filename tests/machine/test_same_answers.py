@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,8 @@ import turnlog
 from tests.machine import commands
 from tests.machine.commands import Said
 from tests.machine.plainly import exact, is_dict, is_sequence, plain
-from tests.servers import PostgreSQL
+from tests.machine.told import drop_place, new_place
+from tests.servers import MariaDB, PostgreSQL
 from turnlog import ConversationStore, Message, Receipt, Session, TurnlogError
 
 _turns = st.lists(
@@ -20,6 +22,13 @@ _turns = st.lists(
 )
 _DIFFERENT = ("hash", "durability", "size_bytes")
 """What differs from store to store: hashes, for their salt, and what a storage says of itself."""
+
+
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> PostgreSQL | MariaDB:
+    """A server of each kind."""
+    started: PostgreSQL | MariaDB = request.getfixturevalue(request.param)
+    return started
 
 
 @given(turns=_turns)
@@ -32,11 +41,11 @@ def test_two_backends_give_the_same_answers(turns: list[tuple[str, list[Said]]])
 
 @given(turns=_turns)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_a_server_gives_the_same_answers(postgresql: PostgreSQL, turns: list[tuple[str, list[Said]]]) -> None:
-    """PostgreSQL too: one writer gets positions without gaps there as well."""
-    url = postgresql.new_schema()
+def test_a_server_gives_the_same_answers(server: PostgreSQL | MariaDB, turns: list[tuple[str, list[Said]]]) -> None:
+    """Those too: one writer gets positions without gaps there as well."""
+    url = new_place(server)
     assert answers("memory://", turns) == answers(url, turns)
-    postgresql.drop_schema(url)
+    drop_place(server, url)
 
 
 def answers(url: str, turns: list[tuple[str, list[Said]]]) -> list[str]:

@@ -8,16 +8,16 @@ import pytest
 from tests.projections.log import Log
 
 
-@pytest.fixture(params=["memory", "file", "postgresql"])
+@pytest.fixture(params=["memory", "file", "postgresql", "mariadb"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    """An empty log, its views in memory, in the log's file, or on PostgreSQL."""
+    """An empty log, its views in memory, in the log's file, or on a server."""
     match request.param:
         case "memory":
             opened = Log()
         case "file":
             opened = Log(tmp_path / "log.db")
         case _:
-            opened = Log(str(request.getfixturevalue("postgresql_url")))
+            opened = Log(str(request.getfixturevalue(f"{request.param}_url")))
     yield opened
     opened.close()
 
@@ -30,10 +30,11 @@ def file_log(tmp_path: Path) -> Iterator[Log]:
     opened.close()
 
 
-@pytest.fixture(params=["file", "postgresql"])
+@pytest.fixture(params=["file", "postgresql", "mariadb"])
 def kept_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
-    """An empty log that several handles can share: in a file, or on PostgreSQL."""
-    opened = Log(tmp_path / "log.db" if request.param == "file" else str(request.getfixturevalue("postgresql_url")))
+    """An empty log that several handles can share: in a file, or on a server."""
+    place = tmp_path / "log.db" if request.param == "file" else str(request.getfixturevalue(f"{request.param}_url"))
+    opened = Log(place)
     yield opened
     opened.close()
 

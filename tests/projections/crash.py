@@ -54,7 +54,7 @@ def say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-def prepared(path: Path) -> Log:
+def prepared(path: Path | str) -> Log:
     """Return a log of a few sessions, one of them poisonous, one deleted, with level views."""
     log = opened(path)
     for n in range(SESSIONS):
@@ -87,9 +87,14 @@ def answers(log: Log) -> list[Any]:
 
 def dies(work: Callable[[], None], statement: int) -> bool:
     """Do the work in a child that is killed at a statement; return whether it came so far."""
+    return dies_of(work, lambda: kill_at(statement))
+
+
+def dies_of(work: Callable[[], object], prepare: Callable[[], None]) -> bool:
+    """Do the work in a child that has prepared its end; return whether it came."""
     child = os.fork()
     if child == 0:
-        kill_at(statement)
+        prepare()
         work()
         os._exit(0)
     _, status = os.waitpid(child, 0)

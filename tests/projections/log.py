@@ -8,7 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pymysql
+
 from turnlog.adapters.database import Database
+from turnlog.adapters.mariadb import MariaDBRecorder
+from turnlog.adapters.mariadb_benches import Benches as MariaDBBenches
+from turnlog.adapters.mariadb_pool import Pool as MariaDBPool
+from turnlog.adapters.mariadb_views import MariaDBViews
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql import PostgreSQLRecorder
@@ -42,7 +48,7 @@ def said(message_id: str) -> e.MessageAdded:
 
 
 class Log:
-    """A log in memory (without a path), in a file, or (by a URL) on PostgreSQL; no view is kept until one is added."""
+    """A log in memory (without a path), in a file, or (by a URL) on a server; no view is kept until one is added."""
 
     database: Any
     views: Any
@@ -54,16 +60,29 @@ class Log:
         self.path = None if self.place is None or self.url is not None else Path(self.place)
         self.names = names or Names()
         self.codec = Codec()
-        if self.url is not None:
-            self._open_postgresql(self.url, read_only=read_only)
-        else:
+        if self.url is None:
             self._open_sqlite(self.path, read_only=read_only)
+        elif self.is_mariadb:
+            self._open_mariadb(self.url, read_only=read_only)
+        else:
+            self._open_postgresql(self.url, read_only=read_only)
         self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
 
     def _open_postgresql(self, url: str, *, read_only: bool) -> None:
         self.database = Pool(url, read_only=read_only)
         self.views = PostgreSQLViews(self.database, self.names)
         self.recorder = PostgreSQLRecorder(self.database, self.names, self.views)
+        self.recorder.prepare()
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether it is on MariaDB."""
+        return self.url is not None and self.url.startswith("mariadb:")
+
+    def _open_mariadb(self, url: str, *, read_only: bool) -> None:
+        self.database = MariaDBPool(url, read_only=read_only)
+        self.views = MariaDBViews(self.database, self.names)
+        self.recorder = MariaDBRecorder(self.database, self.names, self.views)
         self.recorder.prepare()
 
     def _open_sqlite(self, path: Path | None, *, read_only: bool) -> None:
@@ -101,14 +120,15 @@ class Log:
         if self.url is None:
             claim: AbstractContextManager[object] = self.database.claim(f"rebuild-{name}")
             return claim
-        return Benches(self.database, self.names).beside(name, keep=True)
+        benches = MariaDBBenches if self.is_mariadb else Benches
+        return benches(self.database, self.names).beside(name, keep=True)
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Run a statement on the database of the views, and commit it."""
         reads = self.url is not None or statement.startswith("SELECT")
         with self.database.read() if reads else self.database.write() as connection:
-            cursor = connection.execute(marked(connection, statement), parameters)
-            found: list[tuple[Any, ...]] = cursor.fetchall() if cursor.description else []
+            cursor = execute(connection, statement, parameters)
+            found: list[tuple[Any, ...]] = list(cursor.fetchall()) if cursor.description else []
         return found
 
     def row(self, session_id: str, tenant: str = "default") -> SessionRow:
@@ -175,8 +195,9 @@ class Words:
 
     def create(self, connection: Any) -> None:
         """Create the tables."""
-        connection.execute("CREATE TABLE words (session_id TEXT NOT NULL, word TEXT NOT NULL, said INTEGER NOT NULL)")
-        connection.execute("CREATE UNIQUE INDEX words_by_session ON words (session_id, word)")
+        text = "VARCHAR(255) NOT NULL"
+        execute(connection, f"CREATE TABLE words (session_id {text}, word {text}, said INTEGER NOT NULL)")
+        execute(connection, "CREATE UNIQUE INDEX words_by_session ON words (session_id, word)")
 
     def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
         """Count."""
@@ -190,27 +211,29 @@ class Words:
     def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Forget the session's words."""
         assert tenant
-        connection.execute(marked(connection, "DELETE FROM words WHERE session_id = ?"), (session_id,))
+        execute(connection, "DELETE FROM words WHERE session_id = ?", (session_id,))
 
     def _count(self, connection: Any, session_id: str, word: str) -> None:
-        connection.execute(
-            marked(
-                connection,
-                "INSERT INTO words VALUES (?, ?, 1) ON CONFLICT (session_id, word) DO UPDATE SET said = words.said + 1",
-            ),
-            (session_id, word),
-        )
+        known = "ON CONFLICT (session_id, word) DO UPDATE SET"
+        if isinstance(connection, pymysql.Connection):
+            known = "ON DUPLICATE KEY UPDATE"
+        insert = f"INSERT INTO words VALUES (?, ?, 1) {known} said = words.said + 1"
+        execute(connection, insert, (session_id, word))
         if word == self.poison:
             raise ValueError(f"cannot count {word}")
 
 
-def marked(connection: Any, statement: str) -> Any:
-    """Return a statement with its parameters as the connection's driver writes them."""
-    return (
-        statement
-        if isinstance(connection, sqlite3.Connection)
-        else statement.replace("%", "%%").replace("?", "%s").encode()
-    )
+def execute(connection: Any, statement: str, parameters: Sequence[object] = ()) -> Any:
+    """Execute a statement, its parameters written ``?``, on a connection of any driver; return the cursor."""
+    if isinstance(connection, sqlite3.Connection):
+        return connection.execute(statement, parameters)
+    marked: Any = statement.replace("%", "%%").replace("?", "%s")
+    driver: Any = connection
+    if isinstance(connection, pymysql.Connection):
+        cursor = driver.cursor()
+        cursor.execute(marked, tuple(parameters))
+        return cursor
+    return driver.execute(marked, parameters)
 
 
 def words(log: Log) -> list[tuple[Any, ...]]:

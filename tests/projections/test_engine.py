@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.projections.log import STARTED, Log, Words, at, said, words
+from tests.projections.log import STARTED, Log, Words, at, execute, said, words
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.domain import events as e
 from turnlog.domain.errors import CorruptLog, InvalidInput, StoreError, StoreUnavailable
@@ -154,6 +154,8 @@ def test_two_projections_cannot_have_one_name(log: Log) -> None:
 @pytest.mark.parametrize("taken", ["words", "words_by_session", "WORDS"])
 def test_tables_of_others_are_left_alone(log: Log, taken: str) -> None:
     """A projection that wants a table which is there already, and not its own, is refused; the table is untouched."""
+    if log.is_mariadb and taken != "words":
+        pytest.skip("on MariaDB that is another name: case counts, and an index is its table's own")
     log.query(f"CREATE TABLE {taken} (mine INTEGER)")
     with pytest.raises(InvalidInput, match=r"^projection: its (table|index) 'words\w*' is there already"):
         log.engine.add(Words())
@@ -166,7 +168,7 @@ def test_a_table_of_the_log_is_no_projections(kept_log: Log) -> None:
 
     class Thief(Named):
         def create(self, connection: Any) -> None:
-            connection.execute("CREATE TABLE IF NOT EXISTS turnlog_events (mine INTEGER)")
+            execute(connection, "CREATE TABLE IF NOT EXISTS turnlog_events (mine INTEGER)")
 
     kept_log.append("s", STARTED)
     with pytest.raises(InvalidInput, match="turnlog_events"):
@@ -221,10 +223,10 @@ def test_a_projection_must_not_end_the_transaction(log: Log, statements: list[st
         def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
             super().apply(events, connection)
             for statement in statements:
-                connection.execute(statement)
+                execute(connection, statement)
 
     if log.url is not None and "INSERT OR ROLLBACK" in statements[0]:
-        pytest.skip("PostgreSQL has no such statement")
+        pytest.skip("only SQLite has such a statement")
     log.engine.add(Ending())
     log.append("a", STARTED, said("1"))
     log.append("b", STARTED, said("1"))
@@ -239,7 +241,7 @@ def test_damaged_views_say_so(kept_log: Log) -> None:
     """A view whose table is gone is damage, not an empty list."""
     kept_log.with_views().append("s", STARTED)
     kept_log.query("DROP TABLE turnlog_session_index")
-    with pytest.raises(CorruptLog, match="no such table|does not exist"):
+    with pytest.raises(CorruptLog, match="no such table|does(n't| not) exist"):
         kept_log.views.select_sessions(ALL, limit=1)
 
 

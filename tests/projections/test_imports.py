@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.projections.log import STARTED, Log
 
 PROGRAM = """
@@ -19,6 +21,8 @@ assert "sqlalchemy" in sys.modules, "a query is made with it"
 """
 
 
+# MariaDB's connections are lent by SQLAlchemy
+@pytest.mark.parametrize("kept_log", ["file", "postgresql"], indirect=True)
 def test_opening_appending_and_catching_up_import_no_sqlalchemy(kept_log: Log) -> None:
     """In a store that exists, SQLAlchemy is imported by the first query on a view."""
     kept_log.with_views().append("s", STARTED)

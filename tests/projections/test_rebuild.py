@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.projections.log import STARTED, Log, Words, filled, said, words
+from tests.projections.log import STARTED, Log, Words, execute, filled, said, words
 from turnlog.domain import events as e
 from turnlog.domain.errors import CorruptLog, InvalidInput, StoreError
 from turnlog.domain.values import RebuildProgress, RecordedEvent
@@ -140,7 +140,7 @@ class Words2(Words):
     def create(self, connection: Any) -> None:
         """Create the tables."""
         super().create(connection)
-        connection.execute("CREATE TABLE words2 (note TEXT)")
+        execute(connection, "CREATE TABLE words2 (note TEXT)")
 
 
 def test_a_new_revision_is_built_by_itself(kept_log: Log, other: Callable[..., Log]) -> None:

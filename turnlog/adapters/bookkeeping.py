@@ -6,80 +6,77 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from turnlog.adapters.names import Names, quoted
+from turnlog.adapters.names import Names
+from turnlog.adapters.wording import SQLITE, Wording
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.session_index import microseconds, moment
 from turnlog.projections.view_store import Checkpoint, Parked, Trial
 
 
 class Bookkeeping:
-    """Two tables, under their chosen names. Connections are of any driver that has ``connection.execute``.
+    """Two tables, under their chosen names.
 
     Args:
-        mark: how the driver writes a parameter.
         table: makes SQL text of a table's name.
     """
 
-    def __init__(self, names: Names, mark: str = "?", table: Callable[[str], str] = quoted) -> None:
+    def __init__(self, names: Names, wording: Wording = SQLITE, table: Callable[[str], str] | None = None) -> None:
         self.tables = (names.views, names.parked)
-        views, parked = table(names.views), table(names.parked)
-        key = f'"view" = {mark} AND "stream" = {mark}'
-        changed = ", ".join(
-            f'"{c}" = excluded."{c}"' for c in ("version", "position", "error", "attempts", "parked_at")
-        )
-        self._checkpoints = f'SELECT "name", "revision", "position", "mark" FROM {views} ORDER BY "name"'
-        self._record = (
-            f'UPDATE {views} SET "revision" = {mark}, "position" = {mark}, "mark" = {mark} WHERE "name" = {mark}'
-        )
-        self._insert = f"INSERT INTO {views} VALUES ({', '.join([mark] * 5)})"
-        self._created = f'SELECT "tables" FROM {views} WHERE "name" = {mark}'
-        self._delete = (f'DELETE FROM {views} WHERE "name" = {mark}', f'DELETE FROM {parked} WHERE "view" = {mark}')
-        self._parked = f'SELECT * FROM {parked} WHERE "view" = {mark} ORDER BY "position"'
-        self._park = (
-            f"INSERT INTO {parked} VALUES ({', '.join([mark] * 7)})"
-            f' ON CONFLICT ("view", "stream") DO UPDATE SET {changed}'
-        )
-        self._release = f"DELETE FROM {parked} WHERE {key}"
-        self._forget = f'DELETE FROM {parked} WHERE "stream" = {mark}'
+        self._run = wording.run
+        views, parked = map(table or wording.quoted, self.tables)
+        mark, q = wording.mark, wording.quoted
+        replacing = wording.replacing(("view", "stream"), ("version", "position", "error", "attempts", "parked_at"))
+        named = f"WHERE {q('name')} = {mark}"
+        of_view = f"WHERE {q('view')} = {mark}"
+        checkpoint = ("revision", "position", "mark")
+        self._checkpoints = f"SELECT {wording.listing(('name', *checkpoint))} FROM {views} ORDER BY {q('name')}"
+        self._record = f"UPDATE {views} SET {', '.join(f'{q(column)} = {mark}' for column in checkpoint)} {named}"
+        self._insert = f"INSERT INTO {views} VALUES ({wording.marks(5)})"
+        self._created = f"SELECT {q('tables')} FROM {views} {named}"
+        self._delete = (f"DELETE FROM {views} {named}", f"DELETE FROM {parked} {of_view}")
+        self._parked = f"SELECT * FROM {parked} {of_view} ORDER BY {q('position')}"
+        self._park = f"INSERT INTO {parked} VALUES ({wording.marks(7)}) {replacing}"
+        self._release = f"DELETE FROM {parked} {of_view} AND {q('stream')} = {mark}"
+        self._forget = f"DELETE FROM {parked} WHERE {q('stream')} = {mark}"
 
     def checkpoints(self, connection: Any) -> dict[str, Checkpoint]:
         """Return every view's checkpoint."""
-        return {row[0]: Checkpoint(*row) for row in connection.execute(self._checkpoints).fetchall()}
+        return {row[0]: Checkpoint(*row) for row in self._run(connection, self._checkpoints).fetchall()}
 
     def record(self, connection: Any, checkpoint: Checkpoint) -> None:
         """Set a view's checkpoint."""
-        connection.execute(self._record, (*checkpoint[1:], checkpoint.name))
+        self._run(connection, self._record, (*checkpoint[1:], checkpoint.name))
 
     def insert(self, connection: Any, at: Checkpoint, created: Sequence[str]) -> None:
         """Begin a view's record, with the names of the tables and SQL views that it created."""
-        connection.execute(self._insert, (*at, json.dumps(created)))
+        self._run(connection, self._insert, (*at, json.dumps(created)))
 
     def created(self, connection: Any, name: str) -> list[str]:
         """Return the names of what a view created."""
-        row = connection.execute(self._created, (name,)).fetchone()
+        row = self._run(connection, self._created, (name,)).fetchone()
         return [] if row is None else json.loads(row[0])
 
     def delete(self, connection: Any, name: str) -> None:
         """Delete a view's record and its parked sessions."""
         for statement in self._delete:
-            connection.execute(statement, (name,))
+            self._run(connection, statement, (name,))
 
     def parked(self, connection: Any, name: str) -> list[Parked]:
         """Return a view's parked sessions, in the order of their positions."""
-        rows = connection.execute(self._parked, (name,)).fetchall()
+        rows = self._run(connection, self._parked, (name,)).fetchall()
         return [Parked._make((*row[:-1], moment(row[-1]))) for row in rows]
 
     def park(self, connection: Any, parked: Parked) -> None:
         """Park a session, or take the place of its record."""
-        connection.execute(self._park, (*parked[:-1], microseconds(parked.parked_at)))
+        self._run(connection, self._park, (*parked[:-1], microseconds(parked.parked_at)))
 
     def release(self, connection: Any, name: str, stream: str) -> None:
         """Delete a parked session's record."""
-        connection.execute(self._release, (name, stream))
+        self._run(connection, self._release, (name, stream))
 
     def forget(self, connection: Any, stream: str) -> None:
         """Delete what is kept of a session in all views."""
-        connection.execute(self._forget, (stream,))
+        self._run(connection, self._forget, (stream,))
 
 
 class Trials:

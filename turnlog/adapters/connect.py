@@ -11,10 +11,11 @@ from turnlog.domain.recorder import Recorder
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database"
+SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database"
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
+MOST_PARTITIONS = 256
 
 
 class Backend(NamedTuple):
@@ -35,7 +36,7 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None and scheme != "postgresql":
+    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
@@ -46,6 +47,8 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             return _sqlite(url, durability, options)
         case "postgresql" | "postgres":
             return _postgresql(url, durability, engine, options)
+        case "mariadb" | "mysql":
+            return _mariadb(url, durability, engine, options)
         case _:
             known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
             raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
@@ -101,6 +104,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     ordering = options.pop("ordering", "auto")
     if ordering not in ORDERINGS:
         raise InvalidInput("ordering", f"expected one of {', '.join(ORDERINGS)}, got {ordering!r:.100}")
+    partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
     pool = Pool(
         url,
         engine=engine,
@@ -112,12 +116,41 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     )
     try:
         views = PostgreSQLViews(pool, names)
-        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering)
+        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering, partitions=partitions)
         recorder.prepare()
     except BaseException:
         pool.close()
         raise
     return Backend(recorder, views)
+
+
+def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.mariadb import MariaDBRecorder
+    from turnlog.adapters.mariadb_pool import Pool
+    from turnlog.adapters.mariadb_views import MariaDBViews
+    from turnlog.adapters.names import Names
+
+    names = Names.chosen(options.pop("names", None))
+    pool = Pool(
+        url,
+        engine=engine,
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+    )
+    try:
+        views = MariaDBViews(pool, names)
+        recorder = MariaDBRecorder(pool, names, views)
+        recorder.prepare()
+    except BaseException:
+        pool.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _partitions(field: str, value: object) -> int:
+    return inputs.number(field, value, least=1, most=MOST_PARTITIONS)
 
 
 def sqlite_path(url: str) -> str:

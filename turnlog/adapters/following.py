@@ -56,10 +56,16 @@ class Follow(Subscription[Any]):
 
 
 class News:
-    """Wakes the threads of this process that wait for events when one of it has appended."""
+    """Wakes the threads of this process that wait for events when one of it has appended.
 
-    def __init__(self, poll_s: float) -> None:
+    Args:
+        poll_s: how often they look for those of other processes.
+        first_s: the pause after the first look, if shorter: it doubles from look to look.
+    """
+
+    def __init__(self, poll_s: float, first_s: float | None = None) -> None:
         self._poll_s = poll_s
+        self._first_s = poll_s if first_s is None else first_s
         self._renew()
         process_fork.watch(self)
 
@@ -70,8 +76,9 @@ class News:
         """How many threads are waiting."""
 
     def wait(self, is_there: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until ``is_there``; it is asked after every append here, and every ``poll_s`` for those elsewhere."""
+        """Wait until ``is_there``; it is asked after every append here, and now and then for those elsewhere."""
         deadline = monotonic() + timeout_s
+        pause_s = self._first_s
         self._count(1)
         try:
             while True:
@@ -83,7 +90,8 @@ class News:
                     return False
                 with self._appended:
                     if appends == self._appends:
-                        self._appended.wait(min(left_s, self._poll_s))
+                        self._appended.wait(min(left_s, pause_s))
+                pause_s = min(2 * pause_s, self._poll_s)
         finally:
             self._count(-1)
 

@@ -9,8 +9,9 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from turnlog.adapters.differing import differing
 from turnlog.adapters.telling import Place
 from turnlog.domain.errors import InvalidInput
 from turnlog.projections.view_store import StoredView, by_rows
@@ -239,39 +240,8 @@ def _compare(ours: sqlite3.Connection, theirs: sqlite3.Connection, table: str, p
     collation = "" if key else " COLLATE BINARY"
     order = ", ".join(_quoted(column) + collation for column in ordered)
     select = f"SELECT {', '.join(map(_quoted, ordered))} FROM {_quoted(table)} ORDER BY {order}"
-    for have, want in _merged(ours.execute(select), theirs.execute(select), width):
-        row = place.words(table, dict(zip(ordered[:width], want or have or (), strict=False)))
-        if have is None:
-            yield f"{row} is missing"
-        elif want is None:
-            yield f"{row} should not be there"
-        else:
-            yield f"{row} differs in {', '.join(c for c, a, b in zip(ordered, have, want, strict=True) if a != b)}"
-
-
-Row = tuple[Any, ...]
-
-
-def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:
-    """Yield the pairs of rows that are not equal, by their first ``width`` values."""
-    have, want = next(ours, None), next(theirs, None)
-    while have is not None or want is not None:
-        if have == want:
-            have, want = next(ours, None), next(theirs, None)
-        elif want is None or (have is not None and _ranked(have[:width]) < _ranked(want[:width])):
-            yield have, None
-            have = next(ours, None)
-        elif have is None or _ranked(want[:width]) < _ranked(have[:width]):
-            yield None, want
-            want = next(theirs, None)
-        else:
-            yield have, want
-            have, want = next(ours, None), next(theirs, None)
-
-
-def _ranked(values: Row) -> list[tuple[int, Any]]:
-    """Return values as Python sorts them the way SQLite does: null, numbers, text, blobs."""
-    return [(0, 0) if v is None else (3 if isinstance(v, bytes) else 2 if isinstance(v, str) else 1, v) for v in values]
+    ours_rows, their_rows = ours.execute(select), theirs.execute(select)
+    yield from differing(place, table, ordered, width, ours_rows, their_rows)
 
 
 def _quoted(name: str) -> str:

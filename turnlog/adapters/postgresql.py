@@ -8,12 +8,13 @@ Durability: ``full`` waits for the disk and for synchronous standbys, ``normal``
 less, a crash would give positions a second time that readers have passed. A server with ``fsync=off`` is told so.
 """
 
-from collections.abc import Callable, Sequence
-from time import monotonic
+from collections.abc import Sequence
 
 from turnlog.adapters import postgresql_storage, postgresql_tables
+from turnlog.adapters.attempt import appended
+from turnlog.adapters.grouping import Grouping, Take
 from turnlog.adapters.names import Names, name_range
-from turnlog.adapters.postgresql_attempt import Attempt
+from turnlog.adapters.postgresql_attempt import Appending
 from turnlog.adapters.postgresql_factory import PostgreSQLFactory
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_recorders import (
@@ -23,8 +24,8 @@ from turnlog.adapters.postgresql_recorders import (
 from turnlog.adapters.postgresql_tracking import PostgreSQLProcessRecorder, PostgreSQLTrackingRecorder
 from turnlog.adapters.postgresql_writing import Forgetting, Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.domain.mapper import StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.adapters.server_group import write_together
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
     "PostgreSQLAggregateRecorder",
@@ -39,7 +40,15 @@ __all__ = [
 class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again until it fits, and erasing."""
 
-    def __init__(self, pool: Pool, names: Names, views: Forgetting | None = None, *, ordering: str = "auto") -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        names: Names,
+        views: Forgetting | None = None,
+        *,
+        ordering: str = "auto",
+        partitions: int | None = None,
+    ) -> None:
         super().__init__(
             pool,
             events_table=names.events,
@@ -47,11 +56,14 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             views=pool.table(names.views),
             originator_id_type="text",
             ordering=ordering,
+            partitions=partitions,
         )
         self.durability = pool.durability
         self._names = names
         self._keys_table, self._snapshots_table = pool.table(names.keys), pool.table(names.snapshots)
         self.writing = Writing(self.events_table, self._keys_table, self._snapshots_table, views)
+        self.grouping = Grouping(self.together, pool.timeout_s, ways=max(pool.size - 1, 1))
+        self._appending = Appending(self)
         self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {self._keys_table}"
         self._select_some_keys = (
             "SELECT k.kind, k.key, k.version, k.fingerprint, k.seal"
@@ -69,38 +81,38 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
         Raises:
             StoreError: a newer turnlog made them.
+            InvalidInput: they are there, in another number of partitions than was asked for.
         """
-        postgresql_tables.prepare(self.pool, self._names)
+        postgresql_tables.prepare(self.pool, self._names, self._partitions)
         self.durability = postgresql_storage.durability(self.pool)
 
     # --- append -------------------------------------------------------------------------------------------------------
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
-        """Commit ``batches``, see ``Recorder``.
-
-        Where the connection breaks, the very same rows are sent again: they can be there only once, so either this
-        writes them, or they are found to be there.
-        """
-        attempt = Attempt(self, batches, again)
-        deadline = monotonic() + self.pool.timeout_s
-        with attempt.told(), self.pool.translating():
-            while (positions := attempt.once()) is None:
-                if monotonic() > deadline:
-                    raise attempt.given_up()
-                attempt.pause()
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
+        """Commit ``batches``, see ``Recorder``. Who would have to wait for a connection shares one, and a statement."""
+        if any(batch.erase for batch in batches):
+            positions = self._alone(batches, again)
+        else:
+            positions = self.grouping.alone_or_together(self._alone, batches, again)
         if positions:
             self.news.ring()
         return positions
 
-    def select_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
-    ) -> list[StreamRow]:
-        """Return events of one stream, see ``Reader``."""
-        return self.pool.rows(*self.stream_query(stream, after, upto, desc=desc, limit=limit))
+    def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
+        with self.pool.translating():
+            return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
+
+    def together(self, take: Take) -> None:
+        """Commit appends of several threads, together as far as it can be."""
+        with self.pool.translating():
+            write_together(self._appending, self._alone, take)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
-        """Return those of the keys that were used, see ``Reader``."""
-        return [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        """Return those of the keys that were used, see ``Reader``: by something as safe as an append that returned."""
+        found = [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        if found and not self.pool.read_only:
+            self.pool.confirm()
+        return found
 
     def keys_query(self, stream: str, keys: Sequence[tuple[str, str]]) -> tuple[str, Sequence[object]]:
         """Return the statement that reads some keys, and its parameters."""

@@ -1,26 +1,19 @@
-"""One append to PostgreSQL on its way: written, asked anew where others were first, sent again where it was cut off."""
+"""One append to PostgreSQL: what is sent, and what is held while it is decided anew (attempt.py says when)."""
 
-from collections.abc import Callable, Sequence
-from random import uniform
-from time import sleep
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-import psycopg
 from psycopg import errors
 
-from turnlog.adapters.postgresql_connection import Broken, Connection, Lost, run
+from turnlog.adapters.attempt import LOSSES, Taken, Undone
+from turnlog.adapters.postgresql_connection import CONFIRM, Connection, run
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
 from turnlog.adapters.postgresql_writing import Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.domain.envelope import erase
-from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreUnavailable
 from turnlog.domain.mapper import StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, Reader, SnapshotRow
 
-LOSSES = 2
-"""After so many lost races an append holds its streams before it decides anew."""
-LONGEST_PAUSE_S = 0.05
 _AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
 Query = tuple[str, Sequence[object]]
 """A statement and its parameters."""
@@ -54,70 +47,49 @@ class Log(Reader, Protocol):
         ...
 
 
-class Attempt:
-    """One append on its way: tried until it is committed, refused, or the time is over."""
+class Appending:
+    """What an append does to its recorder's tables."""
 
-    def __init__(self, recorder: Log, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> None:
+    def __init__(self, recorder: Log) -> None:
         self._recorder = recorder
-        self._again = again
-        self._batches = batches
-        self._fits = bool(batches)
-        self._doubtful = False
-        self._losses = self._tries = 0
-        self._error: Exception | None = None
+        self.name = recorder.pool.name
+        self.select_keys = recorder.select_keys
 
-    def once(self) -> list[int] | None:
-        """Try; return the positions, or ``None`` where it is worth another try."""
-        self._tries += 1
+    def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
+        """Return events of one stream that are as safe as an append that returned."""
+        found = self._recorder.select_stream(stream, after=after, upto=upto)
+        if found:
+            self._recorder.pool.confirm()
+        return found
+
+    def write(self, batches: Sequence[Batch]) -> list[int]:
+        """Commit ``batches``, in one statement where no lock is needed."""
+        recorder = self._recorder
         try:
-            return self._write() if self._fits else self._ask()
+            if recorder.ordering.locked or any(batch.erase for batch in batches):
+                with recorder.pool.transaction() as connection:
+                    return self._write_inside(connection, batches)
+            with recorder.pool.autocommit() as connection:
+                return recorder.writing.send(connection, batches)
         except errors.UniqueViolation as error:
-            return self._taken(error)
-        except (*_AGAIN, Broken) as error:
-            self._error = error
-        except Lost as error:
-            self._doubtful = self._fits = True
-            self._error = error
-        return None
+            raise Taken from error
+        except _AGAIN as error:
+            raise Undone from error
 
-    def pause(self) -> None:
-        """Wait a little, by chance, so that those who race do not meet again."""
-        if self._losses != 1 and self._losses <= LOSSES:
-            sleep(uniform(0, min(0.001 * 2**self._tries, LONGEST_PAUSE_S)))  # noqa: S311 - not a secret
+    def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
+        """Commit what ``again`` returns; after a few losses the streams are held before it is asked."""
+        try:
+            with self._recorder.pool.transaction() as connection:
+                if losses > LOSSES or any(batch.erase for batch in before):
+                    self._recorder.writing.hold(connection, [batch.stream for batch in before])
+                return self._write_inside(connection, again(_Inside(self._recorder, connection)))
+        except errors.UniqueViolation as error:
+            raise Taken from error
+        except _AGAIN as error:
+            raise Undone from error
 
-    def given_up(self) -> Exception:
-        """Return what to raise when the time is over."""
-        if self._losses and isinstance(self._error, psycopg.DatabaseError):
-            return ConcurrencyConflict(f"other writers were first {self._losses} times")
-        told = self._error and (self._error.__cause__ or self._error)
-        return StoreUnavailable(f"{self._recorder.pool.name}: gave up after {self._tries} tries: {told}")
-
-    def told(self) -> "_Told":
-        """Turn what ends an append of which nobody knows whether it happened into ``OutcomeUnknown``."""
-        return _Told(self)
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether the rows may be there although nobody said so."""
-        return self._doubtful
-
-    def _write(self) -> list[int]:
-        recorder, batches = self._recorder, self._batches
-        if recorder.ordering.locked or any(batch.erase for batch in batches):
-            with recorder.pool.transaction() as connection:
-                return self._write_inside(connection)
-        with recorder.pool.autocommit() as connection:
-            return recorder.writing.send(connection, batches)
-
-    def _ask(self) -> list[int]:
-        with self._recorder.pool.transaction() as connection:
-            if self._losses > LOSSES or any(batch.erase for batch in self._batches):
-                self._recorder.writing.hold(connection, [batch.stream for batch in self._batches])
-            self._batches = self._again(_Inside(self._recorder, connection))
-            return self._write_inside(connection)
-
-    def _write_inside(self, connection: Connection) -> list[int]:
-        recorder, batches = self._recorder, self._batches
+    def _write_inside(self, connection: Connection, batches: Sequence[Batch]) -> list[int]:
+        recorder = self._recorder
         if not batches:
             return []
         erased = [batch.stream for batch in batches if batch.erase]
@@ -127,49 +99,6 @@ class Attempt:
         for stream in erased:
             recorder.writing.erase(connection, stream)
         return positions
-
-    def _taken(self, error: Exception) -> list[int] | None:
-        """Return the positions if it was this append that took them, before; else have it decided anew."""
-        if self._doubtful:
-            try:
-                positions = self._found()
-            except StoreUnavailable as unavailable:
-                self._error = unavailable
-                return None
-            if positions is not None:
-                return positions
-        self._doubtful = self._fits = False
-        self._losses += 1
-        self._error = error
-        return None
-
-    def _found(self) -> list[int] | None:
-        """Return the positions of the batches if they are there already: it was this append that wrote them."""
-        positions = [self._position(batch) for batch in self._batches]
-        return None if None in positions else [position or 0 for position in positions]
-
-    def _position(self, batch: Batch) -> int | None:
-        recorder, stream, rows = self._recorder, batch.stream, batch.rows
-        if rows:
-            there = recorder.select_stream(stream, after=rows[0][0] - 1, upto=rows[-1][0])
-            same = [(*row[:2], erase(row[2])) for row in rows] if batch.erase else list(rows)
-            return there[-1][0] if [row[1:] for row in there] == same else None
-        keys = recorder.select_keys(stream, [(key.kind, key.key) for key in batch.keys])
-        return 0 if keys == list(batch.keys) else None
-
-
-class _Told:
-    """See ``Attempt.told``."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, StoreUnavailable | ConcurrencyConflict) and self._attempt.doubtful:
-            raise OutcomeUnknown(f"the connection broke during a commit, and then: {error}") from error
 
 
 class _Inside:
@@ -188,7 +117,10 @@ class _Inside:
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         self._hold(stream)
-        return [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        found = [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        if found:
+            run(self._connection, CONFIRM)
+        return found
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         self._hold(stream)

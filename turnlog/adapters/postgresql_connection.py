@@ -8,6 +8,7 @@ import psycopg
 from psycopg import conninfo, errors, pq
 from psycopg.rows import tuple_row
 
+from turnlog.adapters.attempt import Lost
 from turnlog.adapters.postgresql_patience import PatientConnection
 from turnlog.domain.errors import InvalidInput
 
@@ -19,12 +20,11 @@ HUNG_UP = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout
 """What the server says last on a connection."""
 
 
-class Lost(Exception):
-    """The connection broke, and it is not known whether what was to be committed was."""
-
-
-class Broken(Exception):
-    """The connection broke inside a transaction: nothing of that was written."""
+CONFIRM = (
+    "SELECT pg_logical_emit_message(true, 'turnlog', '') WHERE current_setting('synchronous_standby_names') <> ''"
+    " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
+)
+"""Its commit waits for a standby where an append's does, so that what was committed before is there as well."""
 
 
 def run(
@@ -56,6 +56,14 @@ def configure(connection: Connection, *, durability: str, timeout_s: float, read
     ((pid, *_),) = run(connection, f"SELECT pg_backend_pid(), {settings}", prepare=False).fetchall()
     run(connection, f"SELECT {commits} WHERE current_setting('synchronous_commit') IN {weaker}", prepare=False)
     return int(pid)
+
+
+def gave_up_waiting(notice: errors.Diagnostic) -> bool:
+    """Return whether a server says that somebody cancelled a commit's wait for a standby: it is committed here only.
+
+    The words depend on the server's language; the function that says them does not.
+    """
+    return notice.source_function == "SyncRepWaitForLSN"
 
 
 def commit(connection: Connection) -> None:

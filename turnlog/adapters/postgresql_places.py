@@ -8,15 +8,14 @@ that erases holds it too, shared, from before it looks at the views until its en
 read before the erasure is written before it, and deleted by it; one that is read after it has nothing to show.
 """
 
-import os
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
-from threading import Lock
 from typing import Protocol
 
 from psycopg.types.numeric import Int8
 
+from turnlog.adapters.between_threads import Mutex
 from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_pool import Pool
@@ -44,7 +43,7 @@ class Home:
         self._pool = pool
         self.schema = pool.schema
         self._key = advisory_key(pool.schema, names, "catch up")
-        self._mutex, self._pid = Lock(), os.getpid()
+        self._mutex = Mutex()
 
     def read(self) -> AbstractContextManager[Connection]:
         """Lend a connection in autocommit mode; its search path is the pool's."""
@@ -61,32 +60,25 @@ class Home:
             StoreUnavailable: the lock was not to be had in time.
         """
         self._pool.require_writable()
-        mutex = self._own_mutex()
-        if not mutex.acquire(timeout=self._pool.timeout_s if wait else 0):
-            if wait:
-                raise StoreUnavailable(
-                    f"{self._pool.name}: the views were being written for {self._pool.timeout_s:g} s"
-                )
-            yield None
-            return
         try:
-            with self._pool.write() as connection:
-                statement = _WAIT if wait else _TRY
-                row = run(connection, statement, (Int8(self._key), quoted(self.schema))).fetchone()
-                yield connection if wait or (row is not None and row[0]) else None
+            with self._mutex.held(self._pool.timeout_s if wait else 0) as ours:
+                if ours:
+                    with self._pool.write() as connection:
+                        statement = _WAIT if wait else _TRY
+                        row = run(connection, statement, (Int8(self._key), quoted(self.schema))).fetchone()
+                        yield connection if wait or (row is not None and row[0]) else None
+                elif wait:
+                    raise StoreUnavailable(
+                        f"{self._pool.name}: the views were being written for {self._pool.timeout_s:g} s"
+                    )
+                else:
+                    yield None
         except OutcomeUnknown as error:  # to a query it is all the same: the checkpoint says how far the views are
             raise StoreUnavailable(str(error)) from error
-        finally:
-            mutex.release()
 
     def hold_still(self, connection: Connection) -> None:
         """Keep everybody from writing views until this transaction ends; for those who erase, before all else."""
         run(connection, "SELECT pg_advisory_xact_lock_shared(%s)", (Int8(self._key),))
-
-    def _own_mutex(self) -> Lock:
-        if self._pid != os.getpid():
-            self._mutex, self._pid = Lock(), os.getpid()  # the parent's may be held by a thread that is not here
-        return self._mutex
 
 
 _FIRST = "set_config('search_path', concat_ws(', ', %s::text, nullif(current_setting('search_path'), '')), true)"

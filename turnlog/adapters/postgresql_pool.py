@@ -19,14 +19,15 @@ import psycopg
 from psycopg import conninfo, errors
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.names import quoted
 from turnlog.adapters.postgresql_connection import (
-    Broken,
+    CONFIRM,
     Connection,
-    Lost,
     commit,
     configure,
     connected,
+    gave_up_waiting,
     is_broken,
     made_ours,
     parsed,
@@ -86,7 +87,7 @@ class Pool:
         self._given = parsed(url)
         self.durability = durability
         self.timeout_s = timeout_s
-        self.size = size
+        self.size = size if engine is None else engine.max_size
         self.read_only = read_only
         self._closed = False
         self._open()
@@ -100,6 +101,8 @@ class Pool:
         self._pid = os.getpid()
         self._used: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
         self._silent_at = 0.0
+        self._unconfirmed: set[int] = set()
+        """Ids of lent connections on which a commit's wait for a standby was cancelled."""
         self._spares = Spares(self._own()) if self._engine is None else Spares(self._engine, most=0)
 
     def _own(self) -> "ConnectionPool[Connection]":
@@ -193,6 +196,19 @@ class Pool:
         self.require_writable()
         return self._lent(breaking=Lost)
 
+    def confirm(self) -> None:
+        """Return once everything committed so far is as safe as an append: on the synchronous standby, if there is one.
+
+        Raises:
+            OutcomeUnknown: the waiting was cancelled. StoreUnavailable: the connection broke.
+        """
+        with self.translating():
+            try:
+                with self.autocommit() as connection:
+                    run(connection, CONFIRM)
+            except Lost as error:
+                raise StoreUnavailable(f"{self.name}: the connection broke") from error
+
     def session(self) -> Connection:
         """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
 
@@ -222,6 +238,8 @@ class Pool:
     ) -> Generator[Connection, None, None]:
         """Lend a connection; ``breaking`` is raised where it breaks meanwhile."""
         connection, restore = self._borrow(begin=begin)
+        if self._engine is not None and connection not in self._used:
+            self._watch(connection)
         try:
             try:
                 yield connection
@@ -231,7 +249,10 @@ class Pool:
                 raise
             if begin:
                 commit(connection)
+            if breaking is not None and id(connection) in self._unconfirmed:
+                raise OutcomeUnknown(f"{self.name}: committed here, but the wait for its standby was cancelled")
         finally:
+            self._unconfirmed.discard(id(connection))
             self._give_back(connection, restore)
 
     def _borrow(self, *, begin: bool) -> tuple[Connection, Callable[[Connection], None]]:
@@ -277,18 +298,26 @@ class Pool:
 
     def _configure(self, connection: PatientConnection) -> None:
         connect = partial(self._connected, connect_timeout=self._seconds(ANSWER_S))
-        inquiry = Inquiry(connect, connection.info.backend_pid, self._fell_silent)
-        connection.hopeful, connection.patience_s = (
-            inquiry,
-            min(PATIENCE_S, self.timeout_s / 4),
-        )  # there is to be time for another try
+        connection.hopeful = inquiry = Inquiry(connect, connection.info.backend_pid, self._fell_silent)
+        connection.patience_s = min(PATIENCE_S, self.timeout_s / 4)  # there is to be time for another try
         inquiry.pid = configure(
             connection, durability=self.durability, timeout_s=self.timeout_s, read_only=self.read_only
         )
+        self._watch(connection)
 
     def _fell_silent(self) -> None:
         """Trust no connection that was used before: what swallowed one may have swallowed all."""
         self._silent_at = monotonic()
+
+    def _watch(self, connection: Connection) -> None:
+        """Note what the server says of a commit that was told not to wait any longer."""
+        number, unconfirmed = id(connection), self._unconfirmed
+
+        def note(notice: errors.Diagnostic) -> None:
+            if gave_up_waiting(notice):
+                unconfirmed.add(number)
+
+        connection.add_notice_handler(note)
 
     def _look_around(self, schema: str | None) -> tuple[str, str]:
         """Return what to call the database, and the schema. Connects at once: the pool would try for its timeout."""

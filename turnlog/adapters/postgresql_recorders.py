@@ -9,30 +9,23 @@ from collections.abc import Sequence
 from functools import cached_property
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
-from eventsourcing.persistence import (
-    AggregateRecorder,
-    ApplicationRecorder,
-    IntegrityError,
-    Notification,
-    StoredEvent,
-)
+from eventsourcing.persistence import IntegrityError
 from psycopg import errors
 from psycopg.types.numeric import Int8
 
 from turnlog.adapters import postgresql_tables as tables
-from turnlog.adapters.following import Follow
+from turnlog.adapters.attempt import Lost
+from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row
 from turnlog.adapters.names import name_range
-from turnlog.adapters.postgresql_connection import Connection, Lost, run
+from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_news import News
+from turnlog.adapters.postgresql_partitions import require
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tail import Tail
 from turnlog.domain.errors import OutcomeUnknown
-from turnlog.domain.mapper import LogRow
+from turnlog.domain.mapper import LogRow, StreamRow
 
-Row = tuple[str, int, str, bytes]
-"""(originator id, version, topic, state)."""
 COLUMNS = "originator_id, originator_version, topic, state"
 _ARRAYS = "unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[])"
 INSERT_ONE = f"INSERT INTO {{0}} ({COLUMNS}) VALUES (%b, %b, %b, %b) RETURNING position"
@@ -48,7 +41,7 @@ RETRY_S = (0.002, 0.004, 0.008, 0.016, 0.032, 0.05)
 _ALL = (1 << 63) - 1
 
 
-class PostgreSQLAggregateRecorder(AggregateRecorder):
+class PostgreSQLAggregateRecorder(OriginatorRecorder):
     """Events of many originators in one table; ids are ``text`` or ``uuid``."""
 
     def __init__(
@@ -58,12 +51,14 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
         events_table: str = "stored_events",
         originator_id_type: str = "uuid",
         ordering: str = "auto",
+        partitions: int | None = None,
     ) -> None:
+        super().__init__(originator_id_type=originator_id_type)
         self.pool = pool
         self.events_table = pool.table(events_table)
         self._wanted = ordering
+        self._partitions = partitions
         self._ordering: tables.Ordering | None = None
-        self._uuid = originator_id_type == "uuid"
         self._order_lock = tables.lock_key("order", self.events_table)
         self._insert_one = INSERT_ONE.format(self.events_table)
         self._insert_many = INSERT_MANY.format(self.events_table) + " RETURNING position"
@@ -87,22 +82,13 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
             run(connection, "SELECT pg_advisory_xact_lock(%b)", (Int8(tables.lock_key("schema", self.pool.schema)),))
             for statement in self.statements():
                 run(connection, statement, prepare=False)
+        require(self.pool, self.events_table, self._partitions)
 
     def statements(self) -> list[str]:
         """Return the DDL of this recorder's tables."""
-        return [tables.EVENTS.format(events=self.events_table)]
+        return tables.statements((tables.EVENTS,), self._partitions, events=self.events_table)
 
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Insert all or none.
-
-        Raises:
-            IntegrityError: an (originator id, version) is taken. OutcomeUnknown: the connection broke meanwhile.
-        """
-        self._insert_events(stored_events, **kwargs)
-        return None
-
-    def _insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> list[int]:
-        rows = [(self._key(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+    def _insert_events(self, rows: Sequence[Row], **kwargs: Any) -> list[int]:
         try:
             with self.pool.translating():
                 return self._insert(rows, **kwargs)
@@ -140,21 +126,11 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
         statement = self._insert_drawn if self.ordering.drawn else self._insert_many
         return [row[0] for row in run(connection, statement, arrays(rows)).fetchall()]
 
-    def select_events(
-        self,
-        originator_id: UUID | str,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Sequence[StoredEvent]:
-        """Return an originator's events with ``gt < version <= lte``."""
-        statement, parameters = self.stream_query(
-            self._key(originator_id), -1 if gt is None else gt, lte, desc=desc, limit=limit
-        )
-        rows = self.pool.rows(statement, parameters)
-        return [StoredEvent(originator_id, version, topic, state) for _, version, topic, state in rows]
+    def select_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
+    ) -> list[StreamRow]:
+        """Return events of one stream, see ``Reader``."""
+        return self.pool.rows(*self.stream_query(stream, after, upto, desc=desc, limit=limit))
 
     def stream_query(
         self, originator_id: str, after: int, upto: int | None, *, desc: bool, limit: int | None
@@ -163,14 +139,8 @@ class PostgreSQLAggregateRecorder(AggregateRecorder):
         bounds = Int8(after), Int8(_ALL if upto is None else upto), Int8(_ALL if limit is None else limit)
         return self._descending if desc else self._ascending, (originator_id, *bounds)
 
-    def _key(self, originator_id: UUID | str) -> str:
-        return originator_id if isinstance(originator_id, str) else originator_id.hex
 
-    def _id(self, key: str) -> UUID | str:
-        return UUID(key) if self._uuid else key
-
-
-class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, ApplicationRecorder):
+class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder):
     """Adds the order over all originators, and following it within and across processes."""
 
     def __init__(self, pool: Pool, *, views: str | None = None, **options: Any) -> None:
@@ -183,36 +153,9 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, ApplicationReco
         """Up to where the log is settled."""
         return Tail(self.pool, self.events_table, self.ordering, self._views_table)
 
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Insert all or none, and return their positions."""
-        positions = self._insert_events(stored_events, **kwargs)
+    def tell(self) -> None:
+        """Wake those who wait, in this process and in others."""
         self.news.ring()
-        return positions
-
-    def select_notifications(
-        self,
-        start: int | None,
-        limit: int,
-        stop: int | None = None,
-        topics: Sequence[str] = (),
-        *,
-        inclusive_of_start: bool = True,
-    ) -> Sequence[Notification]:
-        """Return events in position order."""
-        after = 0 if start is None else start - inclusive_of_start
-        rows = self.select_log(after=after, upto=stop, limit=limit, topics=topics)
-        return [
-            Notification(self._id(key), version, topic, state, position)
-            for position, key, version, topic, state in rows
-        ]
-
-    def max_notification_id(self) -> int | None:
-        """Return the position up to which events can be read, ``None`` if there are none."""
-        return self.position() or None
-
-    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Follow:
-        """Return an iterator over the events above ``gt``, those recorded later included."""
-        return Follow(recorder=self, gt=gt, topics=topics)
 
     def select_log(
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
@@ -261,7 +204,8 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, ApplicationReco
     def close(self) -> None:
         """Release what following holds."""
         self.news.close()
-        self.tail.close()
+        if "tail" in self.__dict__:  # it looks at the server when it is made
+            self.tail.close()
 
 
 def arrays(rows: Sequence[Row]) -> tuple[list[str], list[Int8], list[str], list[bytes]]:

@@ -1,6 +1,6 @@
 """Views on PostgreSQL, in the log's database: what the projection engine asks, and the queries on them.
 
-The built-in views' rows are in postgresql_view_tables.py; how one generation takes the place of another is in
+The built-in views' rows are in postgresql_rows.py; how one generation takes the place of another is in
 postgresql_generations.py; which lock keeps whom out, and why, is said in postgresql_places.py. Queries, folds and
 bookkeeping are shared with SQLite. An application's projection is given a ``psycopg.Connection`` (parameters are
 written ``%s``); it names its tables without a schema, must not commit, and to be built anew needs the right to create
@@ -23,26 +23,17 @@ from turnlog.adapters.postgresql_benches import Bench, Benches
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_places import Home, Place, first_in_path
 from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql_rows import PostgreSQLRows
 from turnlog.adapters.postgresql_savepoint import of_the_server, savepoint
 from turnlog.adapters.postgresql_tables import BOOKKEEPING
 from turnlog.adapters.postgresql_trials import Trials
-from turnlog.adapters.postgresql_view_tables import MessageTable, SessionTable
+from turnlog.adapters.registered import Registered
 from turnlog.adapters.telling import Place as RowPlace
 from turnlog.adapters.view_queries import ViewQueries
+from turnlog.adapters.view_tables import BUILT_IN
+from turnlog.adapters.wording import POSTGRESQL
 from turnlog.domain.errors import InvalidInput, StoreError
-from turnlog.projections.applying import try_to_forget
-from turnlog.projections.message_index import MessageIndex
-from turnlog.projections.session_index import SessionIndex
-from turnlog.projections.view_store import (
-    Checkpoint,
-    Parked,
-    Projection,
-    RowProjection,
-    StoredView,
-    View,
-    ViewStore,
-    by_rows,
-)
+from turnlog.projections.view_store import Checkpoint, Parked, StoredView, ViewStore, by_rows
 
 PAGE = 2_000
 """Events a transaction; while it lasts, nobody can erase."""
@@ -62,8 +53,9 @@ class PostgreSQLViews:
         self.schema = schema = place.schema
         self.read_only = pool.read_only and bench is None
         self.page = PAGE
-        self._registered: dict[str, Projection | RowProjection] = {}
-        self._books = books = Bookkeeping(names, "%s", self._table)
+        self._registered = registered = Registered(names, POSTGRESQL, PostgreSQLRows)
+        self.register = registered.register
+        self._books = books = Bookkeeping(names, POSTGRESQL, self._table)
         self.checkpoints, self.record = books.checkpoints, books.record
         self.release = books.release
         held = Held(books)
@@ -71,7 +63,7 @@ class PostgreSQLViews:
         self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         trials = Trials(pool, None if bench is not None and bench.temporary else self._table(names.trials))
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
-        queries = ViewQueries(place, names, "POSTGRESQL", schema)
+        queries = ViewQueries(place, names, POSTGRESQL, schema)
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
         self.select_active = queries.select_active
@@ -81,13 +73,6 @@ class PostgreSQLViews:
         self.hold_still = self._home.hold_still
 
     # --- life ---------------------------------------------------------------------------------------------------------
-
-    def clear(self) -> None:
-        """Empty every registered view."""
-        with self._place.write() as connection:
-            for name, view in self._registered.items():
-                self.uninstall(connection, name)
-                self.install(connection, view)
 
     def close(self) -> None:
         """Close the pool."""
@@ -99,42 +84,19 @@ class PostgreSQLViews:
         """Delete what views hold of a session, inside the transaction that erases it.
 
         That transaction reads what is committed (READ COMMITTED) and has called ``hold_still``, before anything that
-        others may wait for. Returns the views that hold the session until they come to the erased events themselves:
-        they cannot forget, are stored in another revision than this program's, or are not registered here.
+        others may wait for. Returns the views that hold the session until they come to the erased events themselves.
         """
         stream = f"{tenant}/{session_id}"
         self.hold_still(connection)
         with first_in_path(connection, self.schema):
             self._books.forget(connection, stream)
-            stored = self.checkpoints(connection).values()
-            return [at.name for at in stored if not self._forgets(connection, at, stream)]
-
-    def _forgets(self, connection: Connection, stored: Checkpoint, stream: str) -> bool:
-        view = self._registered.get(stored.name)
-        if view is None or view.revision != stored.revision:
-            return False
-        return try_to_forget(self, view, connection, stream)
+            return self._registered.forget(self, connection, stream)
 
     def discard_builds(self) -> list[str]:
         """Drop what unfinished rebuilds left behind; return the views that are being built right now."""
         return [] if self.read_only else self._benches.discard()
 
     # --- what the engine asks (ViewStore) -----------------------------------------------------------------------------
-
-    def register(self, view: View) -> Projection | RowProjection:
-        """Know a view, and give it its place: see ``ViewStore``."""
-        match view:
-            case SessionIndex():
-                stored: Projection | RowProjection = SessionTable(view, self._names)
-            case MessageIndex():
-                stored = MessageTable(view, self._names)
-            case _:
-                for method in ("create", "apply"):
-                    if not callable(getattr(view, method, None)):
-                        raise InvalidInput("projection", f"expected a method {method!r}")
-                stored = cast("Projection", view)
-        self._registered[stored.name] = stored
-        return stored
 
     def read(self) -> AbstractContextManager[Connection]:
         """Lend a connection in autocommit mode: two statements may see two moments."""
@@ -192,13 +154,14 @@ class PostgreSQLViews:
 
     def lay_out(self, built: ViewStore, name: str) -> None:
         """Create, where it was built, the indexes that queries need, and have the server learn what the tables hold."""
-        view, schema = self._registered[name], cast("PostgreSQLViews", built).schema
+        view, schema = self._registered.views[name], cast("PostgreSQLViews", built).schema
         with built.write() as connection:
-            if isinstance(view, SessionTable | MessageTable):
-                view.create_indexes(connection)
+            if isinstance(view, BUILT_IN):
+                view.create_indexes(connection, generations.relations(connection, schema).values())
             generations.analyze(connection, schema, generations.items(connection, schema))
 
-    def adopt(self, connection: Any, built: ViewStore, name: str) -> None:
+    @contextmanager
+    def adopting(self, connection: Any, built: ViewStore, name: str) -> Generator[tuple[ViewStore, Any], None, None]:
         """Move the generation that was built to the place of the one here, in the caller's transaction."""
         built = cast("PostgreSQLViews", built)
         without = self._bookkeeping()
@@ -213,6 +176,7 @@ class PostgreSQLViews:
         self._books.insert(connection, at, generations.written(created))
         for record in records:
             self.park(connection, record)
+        yield self, connection
 
     def merge(self, connection: Any) -> None:
         """Do nothing: PostgreSQL's search indexes let go of words with their rows, when they are vacuumed."""
@@ -242,7 +206,7 @@ class PostgreSQLViews:
         before = generations.items(connection, self.schema)
         try:
             with self.attempt(connection):
-                if isinstance(view, SessionTable | MessageTable):
+                if isinstance(view, BUILT_IN):
                     view.create_tables(connection)
                     if self._bench is None:
                         view.create_indexes(connection)

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from turnlog.adapters.names import SESSION_COLUMNS, Names
 from turnlog.adapters.sql import SQLITE, Dialect, Tables, compiled
 
-_FILTERS = ("user_id", "agent", "current_route", "status")
-"""Columns that are filtered by, the most selective first."""
+_INDEXES = {"user_id": "user", "agent": "agent", "current_route": "route", "status": "status"}
+"""How the names of the indexes end that filter by a column, the most selective first."""
 
 
 class Selects:
@@ -23,14 +23,14 @@ class Selects:
     def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
         tables = Tables(names, dialect, schema)
         self._dialect = dialect
-        self._sessions = tables.session_index.c
-        self._messages = tables.message_index.c
+        self._session_index, self._message_index = tables.session_index, tables.message_index
+        self._sessions, self._messages = self._session_index.c, self._message_index.c
 
     def sessions(self, given: Collection[str]) -> str:
         """Sessions, newest update first."""
         c = self._sessions
         statement = self._session_rows()
-        filters = [column for column in _FILTERS if column in given]
+        filters = [column for column in _INDEXES if column in given]
         for column in filters:
             left = c[column] if column == filters[0] else self._dialect.unindexed(c[column])
             statement = statement.where(left == sa.bindparam(column))
@@ -42,21 +42,25 @@ class Selects:
             statement = statement.where(c.updated_position < sa.bindparam("before"))
         if "without" in given:
             statement = statement.where(self._without(c.session_id))
+        walked = _INDEXES[filters[0]] if filters else "all"
+        statement = self._walking(statement, self._session_index, walked)
         return self._text(_limited(statement.order_by(c.updated_position.desc())))
 
     def session(self) -> str:
         """One session."""
         return self._text(self._session_rows().where(self._sessions.session_id == sa.bindparam("session_id")))
 
-    def active(self) -> str:
+    def active(self, given: Collection[str]) -> str:
         """The newest created active session of a user."""
         c = self._sessions
         statement = (
             self._session_rows()
             .where(c.user_id == sa.bindparam("user_id"), c.status == sa.literal_column("'active'"))
-            .where(self._without(c.session_id))
             .order_by(c.created_position.desc())
         )
+        if "without" in given:
+            statement = statement.where(self._without(c.session_id))
+        statement = self._walking(statement, self._session_index, "active")
         return self._text(_limited(statement, sa.literal_column("1")))
 
     def messages(self, given: Collection[str]) -> str:
@@ -68,11 +72,12 @@ class Selects:
             .order_by(c.position.desc(), c.item.desc())
         )
         if "position" in given:
-            last = sa.tuple_(sa.bindparam("position"), sa.bindparam("item"))
-            statement = statement.where(sa.tuple_(c.position, c.item) < last)
+            position, item = sa.bindparam("position", type_=sa.BigInteger), sa.bindparam("item", type_=sa.BigInteger)
+            # as a pair, which MariaDB would not look for in an index
+            statement = statement.where(c.position <= position, sa.or_(c.position < position, c.item < item))
         if "without" in given:
             statement = statement.where(self._without(c.session_id))
-        return self._text(_limited(statement))
+        return self._text(_limited(self._walking(statement, self._message_index, "user")))
 
     def users(self) -> str:
         """Users in order of their ids, with what they have."""
@@ -83,7 +88,7 @@ class Selects:
             .group_by(c.user_id)
             .order_by(c.user_id)
         )
-        return self._text(_limited(statement))
+        return self._text(_limited(self._walking(statement, self._session_index, "user")))
 
     def statuses(self) -> str:
         """Sessions, events and messages by status."""
@@ -101,8 +106,15 @@ class Selects:
         return sa.select(*(c[column] for column in SESSION_COLUMNS)).where(c.tenant == sa.bindparam("tenant"))
 
     def _without(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-        """Return the condition that ``column`` is none of a JSON list's."""
-        return column.not_in(sa.select(self._dialect.listed(sa.bindparam("without"))))
+        """Return the condition that ``column`` is none of the ids that are listed."""
+        condition: sa.ColumnElement[bool] = self._dialect.outside(column, sa.bindparam("without"))
+        return condition
+
+    def _walking(self, statement: Any, table: sa.Table, index: str) -> Any:
+        """Return the select with the index named that it is to walk, where that has to be said."""
+        if self._dialect.hint is None:
+            return statement
+        return statement.with_hint(table, self._dialect.hint.format(f"`{table.name}_{index}`"))
 
     def _text(self, statement: Any) -> str:
         return compiled(statement, self._dialect)

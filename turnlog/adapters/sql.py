@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.operators import custom_op
 
@@ -25,8 +25,18 @@ class Dialect(NamedTuple):
     """SQLAlchemy's dialect; parameters are written as the driver wants them."""
     unindexed: Callable[[Column], Column]
     """Marks a column as not to be looked for in an index, where the planner needs to be told."""
-    listed: Callable[[Column], Column]
-    """Makes a column of the values of a JSON list."""
+    outside: Callable[[Column, Column], Any]
+    """Says that a column is none of the ids that are listed in one parameter, see ``Wording.listed``."""
+    text: sa.types.TypeEngine[str] = sa.Text()
+    """Text that is compared and sorted by its bytes, as SQLite does it: pages come in the same order everywhere."""
+    word: sa.types.TypeEngine[str] = sa.Text()
+    """As ``text``, for words that turnlog chose: they are short."""
+    key: type[sa.UniqueConstraint | sa.PrimaryKeyConstraint] = sa.UniqueConstraint
+    """What the columns are that tell a view's rows apart."""
+    partial: bool = True
+    """Whether there are indexes of some rows only."""
+    hint: str | None = None
+    """How a query is told which index to walk, where that has to be said."""
 
 
 def _plus(column: Column) -> Column:
@@ -38,54 +48,84 @@ def _unchanged(column: Column) -> Column:
     return column
 
 
-def _json_each(ids: Column) -> Column:
-    return sa.func.json_each(ids).table_valued("value").c.value
+def _json_each(column: Column, ids: Column) -> Any:
+    return column.not_in(sa.select(sa.func.json_each(ids).table_valued("value").c.value))
 
 
-def _json_elements(ids: Column) -> Column:
-    return sa.func.json_array_elements_text(sa.cast(ids, sa.JSON)).table_valued("value").c.value
+def _json_elements(column: Column, ids: Column) -> Any:
+    listed = sa.func.json_array_elements_text(sa.cast(ids, sa.JSON)).table_valued("value")
+    return column.not_in(sa.select(listed.c.value))
+
+
+def _not_in(column: Column, ids: Column) -> Any:
+    """Return a condition whose parameter the driver writes as a list."""
+    return column.op("NOT IN", is_comparison=True)(ids)
 
 
 _psycopg: Any = postgresql.psycopg  # SQLAlchemy has no types for making one
-SQLITE = Dialect(compiler=sqlite.dialect(paramstyle="named"), unindexed=_plus, listed=_json_each)
+_pymysql: Any = mysql.pymysql  # as above
+SQLITE = Dialect(compiler=sqlite.dialect(paramstyle="named"), unindexed=_plus, outside=_json_each)
 POSTGRESQL = Dialect(
     compiler=_psycopg.dialect(paramstyle="pyformat"),
     unindexed=_unchanged,  # its planner has statistics
-    listed=_json_elements,
+    outside=_json_elements,
+    text=sa.Text(collation="C"),
+    word=sa.Text(collation="C"),
 )
+
+
+def _mysql(collation: str) -> Dialect:
+    """Return the dialect of MariaDB or MySQL: of whose collations one counts case, accents and trailing blanks.
+
+    Columns that an index is on may have 3,072 bytes together: so they hold 255 characters, which ids have at most.
+    """
+    return Dialect(
+        compiler=_pymysql.dialect(paramstyle="pyformat"),
+        unindexed=_unchanged,  # the index is named
+        outside=_not_in,
+        text=mysql.VARCHAR(255, charset="utf8mb4", collation=collation),
+        word=mysql.VARCHAR(32, charset="utf8mb4", collation=collation),
+        key=sa.PrimaryKeyConstraint,
+        partial=False,
+        hint="FORCE INDEX ({})",
+    )
+
+
+MARIADB = _mysql("utf8mb4_nopad_bin")
+MYSQL = _mysql("utf8mb4_0900_bin")
 _BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _ROWID = sa.Integer()
-_BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text that is compared and sorted by its bytes, as SQLite does it: pages come in the same order everywhere."""
 
 
 def ddl(names: Names) -> list[str]:
     """Return the SQLite statements that create the log's tables and the views' bookkeeping."""
-    return Tables(names).statements("events", "keys", "snapshots", "tracking", "views", "parked", if_missing=True)
+    return Tables(names).creating("events", "keys", "snapshots", "tracking", "views", "parked", if_missing=True)
 
 
 def bookkeeping_ddl(names: Names) -> list[str]:
     """Return the SQLite statements that create the views' bookkeeping alone."""
-    return Tables(names).statements("views", "parked", if_missing=True)
+    return Tables(names).creating("views", "parked", if_missing=True)
 
 
 class Tables:
     """Every table under its chosen name; columns are found by the names that names.py lists."""
 
-    def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
+    def __init__(
+        self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None, *, temporary: bool = False
+    ) -> None:
         self.names = names
         self.dialect = dialect
+        self._prefixes = ["TEMPORARY"] if temporary else []
         self.metadata = sa.MetaData(schema=schema)
 
-    def statements(self, *tables: str, if_missing: bool = False) -> list[str]:
-        """Return the statements that create these tables and their indexes."""
-        made: list[str] = []
-        for name in tables:
-            table: sa.Table = getattr(self, name)
-            indexes = sorted(table.indexes, key=lambda index: str(index.name))
-            made.append(compiled(CreateTable(table, if_not_exists=if_missing), self.dialect))
-            made += [compiled(CreateIndex(index, if_not_exists=if_missing), self.dialect) for index in indexes]
-        return made
+    def creating(self, *tables: str, if_missing: bool = False) -> list[str]:
+        """Return the statements that create these tables, without their indexes."""
+        return [compiled(CreateTable(getattr(self, name), if_not_exists=if_missing), self.dialect) for name in tables]
+
+    def indexing(self, *tables: str) -> dict[str, str]:
+        """Return the statements that create the indexes of these tables, by the indexes' names."""
+        indexes = {str(index.name): index for name in tables for index in getattr(self, name).indexes}
+        return {name: compiled(CreateIndex(indexes[name]), self.dialect) for name in sorted(indexes)}
 
     @cached_property
     def events(self) -> sa.Table:
@@ -141,11 +181,11 @@ class Tables:
         """One row a view: its checkpoint, and (as JSON) the tables it created."""
         return self._table(
             self.names.views,
-            sa.Column("name", _BYTEWISE, nullable=False, unique=True),
+            sa.Column("name", self.dialect.text, nullable=False, unique=True),
             sa.Column("revision", _BIG, nullable=False),
             sa.Column("position", _BIG, nullable=False),
             sa.Column("mark", sa.LargeBinary, nullable=False),
-            sa.Column("tables", _BYTEWISE, nullable=False),
+            sa.Column("tables", self.dialect.text, nullable=False),
         )
 
     @cached_property
@@ -153,11 +193,11 @@ class Tables:
         """One row a session that a view could not apply, see ``Parked``; and one a view, of no session, see held.py."""
         return self._table(
             self.names.parked,
-            sa.Column("view", _BYTEWISE, nullable=False),
-            sa.Column("stream", _BYTEWISE, nullable=False),
+            sa.Column("view", self.dialect.text, nullable=False),
+            sa.Column("stream", self.dialect.text, nullable=False),
             sa.Column("version", _BIG, nullable=False),
             sa.Column("position", _BIG, nullable=False),
-            sa.Column("error", _BYTEWISE, nullable=False),
+            sa.Column("error", self.dialect.text, nullable=False),
             sa.Column("attempts", _BIG, nullable=False),
             sa.Column("parked_at", _BIG, nullable=False),
             sa.UniqueConstraint("view", "stream"),
@@ -169,13 +209,13 @@ class Tables:
         name = self.names.session_index
         table = self._table(
             name,
-            self._column("tenant", _BYTEWISE),
-            self._column("session_id", _BYTEWISE),
-            self._column("user_id", _BYTEWISE, nullable=True),
-            self._column("agent", _BYTEWISE, nullable=True),
-            self._column("status", _BYTEWISE),
-            self._column("current_route", _BYTEWISE, nullable=True),
-            self._column("current_step", _BYTEWISE, nullable=True),
+            self._text("tenant"),
+            self._text("session_id"),
+            self._text("user_id", nullable=True),
+            self._text("agent", nullable=True),
+            self._column("status", self.dialect.word),
+            self._text("current_route", nullable=True),
+            self._text("current_step", nullable=True),
             self._column("message_count", _BIG),
             self._column("created_at", _BIG),
             self._column("updated_at", _BIG),
@@ -193,7 +233,8 @@ class Tables:
         sa.Index(f"{name}_status", c.tenant, c.status, c.updated_position)
         sa.Index(f"{name}_route", c.tenant, c.current_route, c.updated_position, **_where(c.current_route.is_not(None)))
         active = sa.and_(c.user_id.is_not(None), c.status == sa.literal_column("'active'"))
-        sa.Index(f"{name}_active", c.tenant, c.user_id, c.created_position, **_where(active))
+        which = [] if self.dialect.partial else [c.status]
+        sa.Index(f"{name}_active", c.tenant, c.user_id, *which, c.created_position, **_where(active))
         return table
 
     @cached_property
@@ -202,11 +243,11 @@ class Tables:
         name = self.names.message_index
         table = self._table(
             name,
-            self._column("tenant", _BYTEWISE),
-            self._column("session_id", _BYTEWISE),
+            self._text("tenant"),
+            self._text("session_id"),
             self._column("ordinal", _BIG),
-            self._column("user_id", _BYTEWISE, nullable=True),
-            self._column("message_id", _BYTEWISE),
+            self._text("user_id", nullable=True),
+            self._text("message_id"),
             self._column("position", _BIG),
             self._column("item", _BIG),
             self._column("version", _BIG),
@@ -222,17 +263,20 @@ class Tables:
         """One row a session: whose its messages are."""
         return self._table(
             self.names.message_owners,
-            self._column("tenant", _BYTEWISE),
-            self._column("session_id", _BYTEWISE),
-            self._column("user_id", _BYTEWISE, nullable=True),
+            self._text("tenant"),
+            self._text("session_id"),
+            self._text("user_id", nullable=True),
             self._column("ordinal", _BIG),
             self._column("version", _BIG),
             unique=("tenant", "session_id"),
         )
 
     def _table(self, name: str, *parts: Any, unique: Sequence[str] = ()) -> sa.Table:
-        constraints = [sa.UniqueConstraint(*unique)] if unique else []
-        return sa.Table(name, self.metadata, *parts, *constraints)
+        constraints = [self.dialect.key(*unique)] if unique else []
+        return sa.Table(name, self.metadata, *parts, *constraints, prefixes=self._prefixes, mysql_engine="InnoDB")
+
+    def _text(self, column: str, *, nullable: bool = False) -> sa.Column[Any]:
+        return self._column(column, self.dialect.text, nullable=nullable)
 
     def _column(self, column: str, kind: Any, *, nullable: bool = False) -> sa.Column[Any]:
         return sa.Column(self.names.column(column), kind, key=column, nullable=nullable)

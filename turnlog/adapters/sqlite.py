@@ -10,14 +10,13 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from time import sleep
-from typing import Any, Protocol, TypeVar
-
-from eventsourcing.persistence import AggregateRecorder, ApplicationRecorder, InfrastructureFactory, ProcessRecorder
-from eventsourcing.utils import resolve_topic, strtobool
+from typing import Any, Protocol
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.grouping import Again, Grouping, Take
+from turnlog.adapters.grouping import Grouping, Take
+from turnlog.adapters.library_factory import DatabaseFactory, Kinds
 from turnlog.adapters.names import Names, name_range, quoted
+from turnlog.adapters.reading import Inside
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
 from turnlog.adapters.sqlite_group import write_together
 from turnlog.adapters.sqlite_recorders import (
@@ -32,7 +31,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict, CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
     "SQLiteAggregateRecorder",
@@ -48,9 +47,6 @@ _SCHEMA = "turnlog.schema"
 """Where the tracking table keeps the version of the tables."""
 _SCRUB_PAUSES_S = (0, 0.01, 0.02, 0.05, 0.1, 0.2)
 """Before each try to empty the write-ahead log beside readers."""
-
-
-R = TypeVar("R", bound="SQLiteAggregateRecorder | SQLiteTrackingRecorder")
 
 
 class Forgetting(Protocol):
@@ -178,7 +174,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
 
     def _append_again(self, connection: sqlite3.Connection, again: Again) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
-        batches = again(self.inside(connection))
+        batches = again(Inside(self, connection))
         try:
             positions = self.write(connection, batches)
         except sqlite3.IntegrityError as error:
@@ -190,10 +186,6 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     def write(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
         """Write batches in the transaction that is open, and return the position of the last row of each."""
         return [self._write_batch(connection, batch) for batch in batches]
-
-    def inside(self, connection: sqlite3.Connection) -> Reader:
-        """Read in the transaction that is open."""
-        return _Inside(self, connection)
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: Batch) -> int:
         stream = batch.stream
@@ -226,16 +218,10 @@ class SQLiteRecorder(SQLiteProcessRecorder):
             tenant, _, session_id = stream.partition("/")
             self._views.forget(connection, tenant, session_id)
 
-    def select_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
-    ) -> list[StreamRow]:
-        """Return events of one stream, see ``Reader``."""
-        return self._select_stream(stream, after, upto, desc=desc, limit=limit)
-
     def stream_rows(
         self,
         connection: sqlite3.Connection,
-        originator_id: str,
+        stream: str,
         after: int,
         upto: int | None,
         *,
@@ -243,7 +229,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         limit: int | None,
     ) -> list[StreamRow]:
         """Return a stream's rows, read on ``connection``."""
-        return _typed(super().stream_rows(connection, originator_id, after, upto, desc=desc, limit=limit))
+        return _typed(super().stream_rows(connection, stream, after, upto, desc=desc, limit=limit))
 
     def select_log(
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
@@ -356,25 +342,6 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         self.database.close()
 
 
-class _Inside:
-    """Reading from within the append's own transaction."""
-
-    def __init__(self, recorder: SQLiteRecorder, connection: sqlite3.Connection) -> None:
-        self._recorder = recorder
-        self._connection = connection
-
-    def select_stream(
-        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
-    ) -> list[StreamRow]:
-        return self._recorder.stream_rows(self._connection, stream, after, upto, desc=desc, limit=limit)
-
-    def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
-        return self._recorder.key_rows(self._connection, stream, keys)
-
-    def select_snapshot(self, stream: str) -> SnapshotRow | None:
-        return self._recorder.snapshot_row(self._connection, stream)
-
-
 def _typed(rows: list[Any]) -> list[Any]:
     """Return the rows; one with a value of a wrong type, which only a damaged file gives, as one that is no event."""
     damaged = [
@@ -388,60 +355,22 @@ def _typed(rows: list[Any]) -> list[Any]:
     return rows
 
 
-class SQLiteFactory(InfrastructureFactory[SQLiteTrackingRecorder]):
-    """``PERSISTENCE_MODULE=turnlog.adapters.sqlite``, with ``SQLITE_DBNAME``.
+class SQLiteFactory(DatabaseFactory[SQLiteTrackingRecorder]):
+    """``PERSISTENCE_MODULE=turnlog.adapters.sqlite``, with ``SQLITE_DBNAME``, the database file's path.
 
     Optional: ``ORIGINATOR_ID_TYPE`` (``uuid`` or ``text``), ``SQLITE_DURABILITY`` (``full`` or ``normal``),
     ``CREATE_TABLE``.
     """
 
+    kinds = Kinds(SQLiteAggregateRecorder, SQLiteApplicationRecorder, SQLiteTrackingRecorder, SQLiteProcessRecorder)
+
     def __init__(self, env: Any) -> None:
         super().__init__(env)
-        path = self.env.get("SQLITE_DBNAME")
-        if not path:
-            raise OSError(f"set one of {', '.join(self.env.create_keys('SQLITE_DBNAME'))} to the database file's path")
-        self._id_type = self.env.get("ORIGINATOR_ID_TYPE", "uuid").lower()
-        if self._id_type not in ("uuid", "text"):
-            raise OSError(f"ORIGINATOR_ID_TYPE is {self._id_type!r}, expected 'uuid' or 'text'")
-        durability = self.env.get("SQLITE_DURABILITY", "full")
-        if durability not in ("full", "normal"):
-            raise OSError(f"SQLITE_DURABILITY is {durability!r}, expected 'full' or 'normal'")
+        path = self._given("SQLITE_DBNAME")
+        durability = self._one_of("SQLITE_DURABILITY", ("full", "normal"))
         self.database = Database(None if path == ":memory:" else path.removeprefix("file:"), durability=durability)
 
-    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
-        """Return a recorder of one kind of events, in the table ``stored_<purpose>``."""
-        return self._made(SQLiteAggregateRecorder(self.database, **self._options("stored_" + purpose)))
-
-    def application_recorder(self) -> ApplicationRecorder:
-        """Return the recorder of an application."""
-        cls: type[SQLiteApplicationRecorder] = self._class(self.APPLICATION_RECORDER_TOPIC, SQLiteApplicationRecorder)
-        return self._made(cls(self.database, **self._options("stored_events")))
-
-    def tracking_recorder(
-        self, tracking_recorder_class: type[SQLiteTrackingRecorder] | None = None
-    ) -> SQLiteTrackingRecorder:
-        """Return a tracking recorder, of the class given or named by ``TRACKING_RECORDER_TOPIC``."""
-        default: type[SQLiteTrackingRecorder] = self._class(self.TRACKING_RECORDER_TOPIC, SQLiteTrackingRecorder)
-        cls = tracking_recorder_class or default
-        return self._made(cls(self.database))
-
-    def process_recorder(self) -> ProcessRecorder:
-        """Return the recorder of a process application."""
-        cls: type[SQLiteProcessRecorder] = self._class(self.PROCESS_RECORDER_TOPIC, SQLiteProcessRecorder)
-        return self._made(cls(self.database, **self._options("stored_events")))
-
-    def close(self) -> None:
-        """Close the database."""
-        self.database.close()
-
-    def _options(self, table: str) -> dict[str, str]:
-        return {"events_table": table, "originator_id_type": self._id_type}
-
-    def _class(self, variable: str, default: Any) -> Any:
-        topic = self.env.get(variable)
-        return resolve_topic(topic) if topic else default
-
-    def _made(self, recorder: R) -> R:
-        if strtobool(self.env.get("CREATE_TABLE", "yes") or "yes"):
-            recorder.create_table()
-        return recorder
+    @property
+    def storage(self) -> Database:
+        """The database."""
+        return self.database

@@ -4,29 +4,15 @@ What turnlog asks for on top of them is in sqlite.py, which also says how atomic
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Any
 
-from eventsourcing.persistence import (
-    AggregateRecorder,
-    ApplicationRecorder,
-    DatabaseError,
-    IntegrityError,
-    Notification,
-    OperationalError,
-    PersistenceError,
-    ProcessRecorder,
-    StoredEvent,
-    Tracking,
-    TrackingRecorder,
-)
+from eventsourcing.persistence import IntegrityError, ProcessRecorder, Tracking, TrackingRecorder
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.following import Follow, News
+from turnlog.adapters.following import News
+from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row, of_the_library
 from turnlog.adapters.names import name_range
-from turnlog.domain.errors import CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
 
 FEW = 8
@@ -34,38 +20,17 @@ FEW = 8
 POLL_S = 0.02
 """How often a waiting reader looks for events of other processes."""
 ALL = 1 << 62
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
-def of_the_library(method: Callable[P, T]) -> Callable[P, T]:
-    """Make a method of ``eventsourcing``'s contract raise that library's errors; the cause is ours."""
-
-    @wraps(method)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return method(*args, **kwargs)
-        except StoreError as error:
-            raise _persistence_error(error) from error
-
-    return wrapped
-
-
-def _persistence_error(error: StoreError) -> PersistenceError:
-    if isinstance(error.__cause__, sqlite3.IntegrityError):
-        return IntegrityError(error.__cause__)
-    return (DatabaseError if isinstance(error, CorruptLog) else OperationalError)(str(error))
-
-
-class SQLiteAggregateRecorder(AggregateRecorder):
+class SQLiteAggregateRecorder(OriginatorRecorder):
     """Events of many originators in one table; ids are ``text`` or ``uuid``."""
 
     def __init__(
         self, database: Database, *, events_table: str = "stored_events", originator_id_type: str = "uuid"
     ) -> None:
+        super().__init__(originator_id_type=originator_id_type)
         self.database = database
         self.events_table = events_table
-        self._uuid = originator_id_type == "uuid"
         columns = "originator_id, originator_version, topic, state"
         self._inserts = [
             f"INSERT INTO {events_table} ({columns}) VALUES " + ", ".join(["(?, ?, ?, ?)"] * n) for n in range(FEW + 1)
@@ -92,18 +57,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         )
         return [events]
 
-    @of_the_library
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Insert all or none.
-
-        Raises:
-            IntegrityError: an (originator id, version) is taken.
-        """
-        self._insert_events(stored_events, **kwargs)
-        return None
-
-    def _insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> list[int]:
-        rows = [(self._key(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+    def _insert_events(self, rows: Sequence[Row], **kwargs: Any) -> list[int]:
         with self.database.write() as connection:
             last = self._insert_rows(connection, rows)
             self._also(connection, **kwargs)
@@ -112,7 +66,7 @@ class SQLiteAggregateRecorder(AggregateRecorder):
     def _also(self, connection: sqlite3.Connection, **kwargs: Any) -> None:
         """Do what else belongs into the transaction (see the process recorder)."""
 
-    def _insert_rows(self, connection: sqlite3.Connection, rows: Sequence[tuple[str, int, str, bytes]]) -> int:
+    def _insert_rows(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
         if not rows:
             return 0
         if len(rows) <= FEW:
@@ -121,30 +75,17 @@ class SQLiteAggregateRecorder(AggregateRecorder):
         connection.executemany(self._inserts[1], rows)
         return int(connection.execute("SELECT last_insert_rowid()").fetchone()[0])
 
-    @of_the_library
-    def select_events(
-        self,
-        originator_id: UUID | str,
-        *,
-        gt: int | None = None,
-        lte: int | None = None,
-        desc: bool = False,
-        limit: int | None = None,
-    ) -> Sequence[StoredEvent]:
-        """Return an originator's events with ``gt < version <= lte``."""
-        rows = self._select_stream(self._key(originator_id), -1 if gt is None else gt, lte, desc=desc, limit=limit)
-        return [StoredEvent(originator_id, version, topic, state) for _, version, topic, state in rows]
-
-    def _select_stream(
-        self, originator_id: str, after: int, upto: int | None, *, desc: bool, limit: int | None
+    def select_stream(
+        self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
     ) -> list[StreamRow]:
+        """Return events of one stream, see ``Reader``."""
         with self.database.read() as connection:
-            return self.stream_rows(connection, originator_id, after, upto, desc=desc, limit=limit)
+            return self.stream_rows(connection, stream, after, upto, desc=desc, limit=limit)
 
     def stream_rows(
         self,
         connection: sqlite3.Connection,
-        originator_id: str,
+        stream: str,
         after: int,
         upto: int | None,
         *,
@@ -153,56 +94,16 @@ class SQLiteAggregateRecorder(AggregateRecorder):
     ) -> list[StreamRow]:
         """Return a stream's rows, read on ``connection``."""
         statement = self._descending if desc else self._ascending
-        parameters = (originator_id, after, ALL if upto is None else upto, -1 if limit is None else limit)
+        parameters = (stream, after, ALL if upto is None else upto, -1 if limit is None else limit)
         return connection.execute(statement, parameters).fetchall()
 
-    def _key(self, originator_id: UUID | str) -> str:
-        return originator_id if isinstance(originator_id, str) else originator_id.hex
 
-    def _id(self, key: str) -> UUID | str:
-        return UUID(key) if self._uuid else key
-
-
-class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
+class SQLiteApplicationRecorder(SQLiteAggregateRecorder, OrderedRecorder):
     """Adds the order over all originators, and following it within and across processes."""
 
     def __init__(self, database: Database, **options: Any) -> None:
         super().__init__(database, **options)
         self._news = News(POLL_S)
-
-    @of_the_library
-    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Insert all or none, and return their positions."""
-        positions = self._insert_events(stored_events, **kwargs)
-        self._tell()
-        return positions
-
-    @of_the_library
-    def select_notifications(
-        self,
-        start: int | None,
-        limit: int,
-        stop: int | None = None,
-        topics: Sequence[str] = (),
-        *,
-        inclusive_of_start: bool = True,
-    ) -> Sequence[Notification]:
-        """Return events in position order."""
-        after = 0 if start is None else start - inclusive_of_start
-        rows = self.select_log(after=after, upto=stop, limit=limit, topics=topics)
-        return [
-            Notification(self._id(key), version, topic, state, position)
-            for position, key, version, topic, state in rows
-        ]
-
-    @of_the_library
-    def max_notification_id(self) -> int | None:
-        """Return the position of the newest event, ``None`` if there is none."""
-        return self.position() or None
-
-    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Follow:
-        """Return an iterator over the events above ``gt``, those recorded later included."""
-        return Follow(recorder=self, gt=gt, topics=topics)
 
     def select_log(
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
@@ -235,7 +136,8 @@ class SQLiteApplicationRecorder(SQLiteAggregateRecorder, ApplicationRecorder):
         """Wait for an event above ``after``: woken by this process, looking every 20 ms for others."""
         return self._news.wait(lambda: self.position() > after, timeout_s)
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake those who wait in this process."""
         if self._news.awaited:
             self._news.tell()
 

@@ -6,9 +6,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from turnlog.adapters.names import Names
+from turnlog.adapters.wording import SQLITE, Wording
 from turnlog.domain.values import SessionSummary, UserSummary
 from turnlog.projections.message_index import MessageRow
 from turnlog.projections.session_index import Counts, SessionFilter, SessionRow, microseconds, moment
@@ -26,12 +25,12 @@ class Source(Protocol):
 
 
 class ViewQueries:
-    """Asks the views of one database; ``dialect`` is the name that sql.py has for it, ``schema`` where they are."""
+    """Asks the views of one database; ``schema`` is where they are."""
 
-    def __init__(self, source: Source, names: Names, dialect: str = "SQLITE", schema: str | None = None) -> None:
+    def __init__(self, source: Source, names: Names, wording: Wording = SQLITE, schema: str | None = None) -> None:
         self._source = source
         self._names = names
-        self._dialect, self._schema = dialect, schema
+        self._wording, self._schema = wording, schema
         self._texts: dict[tuple[str, ...], str] = {}
 
     def select_sessions(self, wanted: SessionFilter, *, before: int | None = None, limit: int) -> list[SessionRow]:
@@ -44,7 +43,7 @@ class ViewQueries:
             "older": _value(wanted.older_than),
             "newer": _value(wanted.newer_than),
             "before": before,
-            "without": _list(wanted.without),
+            "without": self._list(wanted.without),
         }
         given = {key: value for key, value in given.items() if value is not None}
         text = self._text(("sessions", *given), lambda selects: selects.sessions(given))
@@ -58,8 +57,11 @@ class ViewQueries:
 
     def select_active(self, tenant: str, user_id: str, *, without_sessions: Collection[str] = ()) -> SessionRow | None:
         """Return the newest created active session of a user, but for some ids."""
-        text = self._text(("active",), lambda selects: selects.active())
-        rows = self._rows(text, {"tenant": tenant, "user_id": user_id, "without": _list(without_sessions) or "[]"})
+        given: dict[str, object] = {"tenant": tenant, "user_id": user_id}
+        if without_sessions:
+            given["without"] = self._list(without_sessions)
+        text = self._text(("active", *given), lambda selects: selects.active(given))
+        rows = self._rows(text, given)
         return _session(rows[0]) if rows else None
 
     def select_messages(
@@ -76,7 +78,7 @@ class ViewQueries:
         if before is not None:
             given |= {"position": before[0], "item": before[1]}
         if without_sessions:
-            given["without"] = _list(without_sessions)
+            given["without"] = self._list(without_sessions)
         text = self._text(("messages", *given), lambda selects: selects.messages(given))
         return [MessageRow(*row) for row in self._rows(text, given)]
 
@@ -103,8 +105,11 @@ class ViewQueries:
 
     def _rows(self, text: str, parameters: dict[str, object]) -> list[Any]:
         with self._source.read() as connection:
-            rows: list[Any] = connection.execute(text, parameters).fetchall()
+            rows: list[Any] = self._wording.run(connection, text, parameters).fetchall()
         return rows
+
+    def _list(self, ids: Collection[str]) -> object:
+        return self._wording.listed(ids) if ids else None
 
     def _text(self, shape: tuple[str, ...], select: "Callable[[Selects], str]") -> str:
         text = self._texts.get(shape)
@@ -117,7 +122,7 @@ class ViewQueries:
         from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for those who query
         from turnlog.adapters.selects import Selects
 
-        return Selects(self._names, getattr(sql, self._dialect), self._schema)
+        return Selects(self._names, getattr(sql, self._wording.dialect), self._schema)
 
 
 def _session(row: tuple[Any, ...]) -> SessionRow:
@@ -141,7 +146,3 @@ def _session(row: tuple[Any, ...]) -> SessionRow:
 
 def _value(at: datetime | None) -> int | None:
     return None if at is None else microseconds(at)
-
-
-def _list(ids: Collection[str]) -> str | None:
-    return msgspec.json.encode(list(ids)).decode() if ids else None

@@ -1,116 +1,124 @@
-"""The built-in views' rows on SQLite, in plain statements: what catching up runs, without SQLAlchemy."""
+"""The built-in views' rows on every SQL database: what catching up runs, without SQLAlchemy.
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeAlias, assert_never
+Folds and statements are the same everywhere; how many rows at a time are read and written is each database's own.
+"""
 
-from msgspec.structs import astuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias, assert_never
 
-from turnlog.adapters.names import MESSAGE_COLUMNS, OWNER_COLUMNS, SESSION_COLUMNS, Names, quoted
+import msgspec
+
+from turnlog.adapters.names import MESSAGE_COLUMNS, OWNER_COLUMNS, SESSION_COLUMNS, Names
+from turnlog.adapters.wording import Table, Wording
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.projections import message_index as m
 from turnlog.projections import session_index as s
 from turnlog.projections.brief import Abridged
 from turnlog.projections.view_store import View
 
-_CHUNK = 250
-"""Sessions a query; SQLite's oldest limit is 999 parameters."""
+
+class Rows(Protocol):
+    """Rows of one table on one database, those of many sessions at a time. Sessions are given as streams."""
+
+    def load(self, connection: Any, streams: Collection[str]) -> Iterable[tuple[Any, ...]]:
+        """Return the rows of sessions."""
+        ...
+
+    def insert(self, connection: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows that are new."""
+        ...
+
+    def replace(self, connection: Any, rows: Sequence[msgspec.Struct]) -> None:
+        """Insert rows, or take the places of those of the same sessions."""
+        ...
+
+    def delete(self, connection: Any, streams: Collection[str]) -> None:
+        """Delete the rows of sessions."""
+        ...
+
+
+RowsOf: TypeAlias = Callable[[Table], Rows]
 
 
 class SessionTable:
     """The session index, kept in one table."""
 
-    def __init__(self, view: View, names: Names) -> None:
+    def __init__(self, view: View, names: Names, wording: Wording, rows_of: RowsOf) -> None:
         self.name = view.name
         self.revision = view.revision
         self.tables = (names.session_index,)
-        self._names = names
+        self._ddl = _Ddl(names, wording, "session_index")
+        self.create, self.create_tables, self.create_indexes = self._ddl.all, self._ddl.tables, self._ddl.indexes
+        self._parts = wording, rows_of
         self._codec = Abridged(s.CLASSES)
-        table = quoted(names.session_index)
-        columns = [quoted(names.column(column)) for column in SESSION_COLUMNS]
-        key = ", ".join(columns[:2])
-        updated = ", ".join(f"{column} = excluded.{column}" for column in columns[2:] if column != columns[-2])
-        self._select = _selecting(table, columns)
-        self._upsert = (
-            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-            f" ON CONFLICT ({key}) DO UPDATE SET {updated}"
-        )
-        self._delete = f"DELETE FROM {table} WHERE {columns[0]} = ? AND {columns[1]} = ?"
+        self._run = wording.run
+        table = Table.named(names.session_index, names, SESSION_COLUMNS, wording)
+        self._rows = rows_of(table)
+        self._forget = f"DELETE FROM {table.name} WHERE {_of_session(table, wording)}"
 
     def under(self, names: Names) -> "SessionTable":
         """Return the view with its table under another name."""
-        return SessionTable(self, names)
+        return SessionTable(self, names, *self._parts)
 
-    def create(self, connection: sqlite3.Connection) -> None:
-        """Create the table and its indexes."""
-        _create(connection, self._names, "session_index")
-
-    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: sqlite3.Connection) -> None:
+    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: Any) -> None:
         """Fold a page of the log into the rows of its sessions: one query, one fold, one write.
 
         Raises:
             UnknownEvent, CorruptLog: an event cannot be read, or one before it is missing.
         """
         before: dict[str, s.Entry] = {}
-        for row in _load(connection, self._select, rows):
+        for row in self._rows.load(connection, _streams(rows)):
             before[f"{row[0]}/{row[1]}"] = s.Entry(*row)
         after = s.fold_rows(dict(before), rows, self._codec.of(codec))
-        connection.executemany(self._delete, [stream.split("/", 1) for stream in before.keys() - after.keys()])
-        connection.executemany(self._upsert, [astuple(entry) for entry in after.values()])
+        if gone := before.keys() - after.keys():
+            self._rows.delete(connection, gone)
+        if after:
+            self._rows.replace(connection, list(after.values()))
 
-    def forget(self, tenant: str, session_id: str, connection: sqlite3.Connection) -> None:
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Delete the session's row."""
-        connection.execute(self._delete, (tenant, session_id))
+        self._run(connection, self._forget, (tenant, session_id))
 
 
 class MessageTable:
     """The message index, kept in two tables: messages, and sessions with their owners."""
 
-    def __init__(self, view: View, names: Names) -> None:
+    def __init__(self, view: View, names: Names, wording: Wording, rows_of: RowsOf) -> None:
         self.name = view.name
         self.revision = view.revision
         self.tables = (names.message_index, names.message_owners)
-        self._names = names
+        self._ddl = _Ddl(names, wording, "message_index", "message_owners")
+        self.create, self.create_tables, self.create_indexes = self._ddl.all, self._ddl.tables, self._ddl.indexes
+        self._parts = wording, rows_of
         self._codec = Abridged(m.CLASSES)
-        table, owners = quoted(names.message_index), quoted(names.message_owners)
-        columns = [quoted(names.column(column)) for column in MESSAGE_COLUMNS]
-        tenant, session, ordinal, user, message, _, _, _, content = columns
-        owner_columns = [quoted(names.column(column)) for column in OWNER_COLUMNS]
-        of_session = f"{tenant} = ? AND {session} = ?"
-        latest = (
-            f"rowid = (SELECT rowid FROM {table} WHERE {of_session} AND {message} = ? ORDER BY {ordinal} DESC LIMIT 1)"
-        )
-        kept = f"SELECT {ordinal} FROM {table} WHERE {of_session} ORDER BY {ordinal} DESC LIMIT ?"
-        updated = ", ".join(f"{column} = excluded.{column}" for column in owner_columns[2:])
-        self._select = _selecting(owners, owner_columns)
-        self._upsert = (
-            f"INSERT INTO {owners} ({', '.join(owner_columns)}) VALUES (?, ?, ?, ?, ?)"
-            f" ON CONFLICT ({tenant}, {session}) DO UPDATE SET {updated}"
-        )
-        self._insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._reword = f"UPDATE {table} SET {content} = ? WHERE {latest}"
+        self._run, self._shown = wording.run, wording.shown
+        messages = Table.named(names.message_index, names, MESSAGE_COLUMNS, wording)
+        owners = Table.named(names.message_owners, names, OWNER_COLUMNS, wording)
+        self._messages, self._owners = rows_of(messages), rows_of(owners)
+        table, mark = messages.name, wording.mark
+        _, _, ordinal, user, message, _, _, _, content = map(wording.quoted, messages.columns)
+        of_session = _of_session(messages, wording)
+        latest = _latest(messages, wording, of_session, ordinal, message)
+        kept = f"SELECT {ordinal} FROM {table} WHERE {of_session} ORDER BY {ordinal} DESC LIMIT {mark}"
+        self._reword = f"UPDATE {table} SET {content} = {mark} WHERE {latest}"
         self._remove = f"DELETE FROM {table} WHERE {latest}"
         self._clear = f"DELETE FROM {table} WHERE {of_session}"
-        self._assign = f"UPDATE {table} SET {user} = ? WHERE {of_session}"
-        self._first_kept = f"SELECT min({ordinal}) FROM ({kept})"
-        self._drop_older = f"DELETE FROM {table} WHERE {of_session} AND {ordinal} < ?"
-        self._disown = f"DELETE FROM {owners} WHERE {of_session}"
+        self._assign = f"UPDATE {table} SET {user} = {mark} WHERE {of_session}"
+        self._first_kept = f"SELECT min({ordinal}) FROM ({kept}) AS kept"
+        self._drop_older = f"DELETE FROM {table} WHERE {of_session} AND {ordinal} < {mark}"
+        self._disown = f"DELETE FROM {owners.name} WHERE {of_session}"
 
     def under(self, names: Names) -> "MessageTable":
         """Return the view with its tables under other names."""
-        return MessageTable(self, names)
+        return MessageTable(self, names, *self._parts)
 
-    def create(self, connection: sqlite3.Connection) -> None:
-        """Create the tables and their indexes."""
-        _create(connection, self._names, "message_index", "message_owners")
-
-    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: sqlite3.Connection) -> None:
+    def apply_rows(self, rows: Sequence[LogRow], codec: Codec, connection: Any) -> None:
         """Write what a page of the log changes; messages that are only said are inserted together.
 
         Raises:
             UnknownEvent, CorruptLog: an event cannot be read.
         """
-        owners = {f"{row[0]}/{row[1]}": m.Owner(*row) for row in _load(connection, self._select, rows)}
+        owners = {f"{row[0]}/{row[1]}": m.Owner(*row) for row in self._owners.load(connection, _streams(rows))}
         seen = {stream: owner.version for stream, owner in owners.items()}
         said: list[m.Add] = []
         for change in m.changes(owners, rows, self._codec.of(codec)):
@@ -121,63 +129,93 @@ class MessageTable:
                 said.clear()
                 self._change(connection, change)
         self._insert_all(connection, said)
-        changed = (owner for stream, owner in owners.items() if owner.version != seen.get(stream))
-        connection.executemany(self._upsert, [astuple(owner) for owner in changed])
+        changed = [owner for stream, owner in owners.items() if owner.version != seen.get(stream)]
+        if changed:
+            self._owners.replace(connection, changed)
 
-    def forget(self, tenant: str, session_id: str, connection: sqlite3.Connection) -> None:
+    def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Delete the session's rows."""
-        connection.execute(self._clear, (tenant, session_id))
-        connection.execute(self._disown, (tenant, session_id))
+        self._run(connection, self._clear, (tenant, session_id))
+        self._run(connection, self._disown, (tenant, session_id))
 
-    def _change(self, connection: sqlite3.Connection, change: m.Rearrangement) -> None:
+    def _change(self, connection: Any, change: m.Rearrangement) -> None:
         session = (change.owner.tenant, change.owner.session_id)
         match change:
             case m.Reword(_, message_id, version):
-                connection.execute(self._reword, (version, *session, message_id))
+                self._run(connection, self._reword, (version, *session, self._shown(message_id)))
             case m.Remove(_, message_id):
-                connection.execute(self._remove, (*session, message_id))
+                self._run(connection, self._remove, (*session, self._shown(message_id)))
             case m.Clear():
-                connection.execute(self._clear, session)
+                self._run(connection, self._clear, session)
             case m.Assign(owner):
-                connection.execute(self._assign, (owner.user_id, *session))
+                self._run(connection, self._assign, (self._shown(owner.user_id), *session))
             case m.Summarise(owner, kept, ordinal, message_id, position, version):
-                first = connection.execute(self._first_kept, (*session, kept)).fetchone()[0]
+                first = self._run(connection, self._first_kept, (*session, kept)).fetchone()[0]
                 before = ordinal if first is None else first - 1
-                connection.execute(self._drop_older, (*session, ordinal if first is None else first))
+                self._run(connection, self._drop_older, (*session, ordinal if first is None else first))
                 self._insert_all(connection, [m.Add(owner, before, message_id, position, 0, version)])
             case m.Forget():
                 self.forget(*session, connection)
             case _:
                 assert_never(change)
 
-    def _insert_all(self, connection: sqlite3.Connection, said: Iterable[m.Add]) -> None:
+    def _insert_all(self, connection: Any, said: Iterable[m.Add]) -> None:
+        shown = self._shown
         rows = [
-            (o.tenant, o.session_id, ordinal, o.user_id, message_id, position, item, version, version)
+            (o.tenant, o.session_id, ordinal, shown(o.user_id), shown(message_id), position, item, version, version)
             for o, ordinal, message_id, position, item, version in said
         ]
-        connection.executemany(self._insert, rows)
+        if rows:
+            self._messages.insert(connection, rows)
 
 
 BuiltIn: TypeAlias = SessionTable | MessageTable
 BUILT_IN = (SessionTable, MessageTable)
 
 
-def _create(connection: sqlite3.Connection, names: Names, *tables: str) -> None:
-    from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new view only
+class _Ddl:
+    """Creates the tables of a view."""
 
-    for statement in sql.Tables(names).statements(*tables):
-        connection.execute(statement)
+    def __init__(self, names: Names, wording: Wording, *tables: str) -> None:
+        self._names = names
+        self._wording = wording
+        self._tables = tables
+
+    def all(self, connection: Any) -> None:
+        """Create the tables and their indexes."""
+        self.tables(connection)
+        self.indexes(connection)
+
+    def tables(self, connection: Any, *, temporary: bool = False) -> None:
+        """Create the tables."""
+        from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new view only
+
+        tables = sql.Tables(self._names, getattr(sql, self._wording.dialect), temporary=temporary)
+        for statement in tables.creating(*self._tables):
+            self._wording.run(connection, statement)
+
+    def indexes(self, connection: Any, there: Collection[str] = ()) -> None:
+        """Create the indexes that only queries need, but for those that are ``there``."""
+        from turnlog.adapters import sql  # as above
+
+        indexes = sql.Tables(self._names, getattr(sql, self._wording.dialect)).indexing(*self._tables)
+        for name, statement in indexes.items():
+            if name not in there:
+                self._wording.run(connection, statement)
 
 
-def _selecting(table: str, columns: Sequence[str]) -> str:
-    """Return a select of the rows of some sessions; left to itself, SQLite would scan the table for them."""
-    found = f"FROM wanted CROSS JOIN {table} ON {columns[0]} = wanted.t AND {columns[1]} = wanted.s"
-    return f"WITH wanted (t, s) AS (VALUES {{}}) SELECT {', '.join(columns)} {found}"
+def _streams(rows: Sequence[LogRow]) -> Collection[str]:
+    return {row[1]: None for row in rows}
 
 
-def _load(connection: sqlite3.Connection, select: str, rows: Sequence[LogRow]) -> Iterator[tuple[Any, ...]]:
-    """Yield the stored rows of the sessions that the log's rows are of."""
-    streams = list({row[1]: None for row in rows})
-    for start in range(0, len(streams), _CHUNK):
-        keys = [part for stream in streams[start : start + _CHUNK] for part in stream.split("/", 1)]
-        yield from connection.execute(select.format(", ".join(["(?, ?)"] * (len(keys) // 2))), keys)
+def _of_session(table: Table, wording: Wording) -> str:
+    return " AND ".join(f"{wording.quoted(column)} = {wording.mark}" for column in table.key)
+
+
+def _latest(table: Table, wording: Wording, of_session: str, ordinal: str, message: str) -> str:
+    """Return the condition on the last row of a session that has a message id."""
+    last = f"{of_session} AND {message} = {wording.mark} ORDER BY {ordinal} DESC LIMIT 1"
+    if wording.limits_changes:
+        return last
+    key = f"{wording.listing(table.key)}, {ordinal}"
+    return f"({key}) = (SELECT {key} FROM {table.name} WHERE {last})"

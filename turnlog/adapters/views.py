@@ -8,7 +8,7 @@ tell whose rows are whose.
 import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 from turnlog.adapters import generations, scratch, swapping
@@ -16,14 +16,14 @@ from turnlog.adapters.bookkeeping import Bookkeeping, Trials
 from turnlog.adapters.database import Busy, Database
 from turnlog.adapters.held import Held
 from turnlog.adapters.names import Names
+from turnlog.adapters.registered import Registered
+from turnlog.adapters.sqlite_rows import SQLiteRows
 from turnlog.adapters.telling import Place
 from turnlog.adapters.view_queries import ViewQueries
-from turnlog.adapters.view_tables import BUILT_IN, MessageTable, SessionTable
-from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
-from turnlog.projections.applying import try_to_forget
-from turnlog.projections.message_index import MessageIndex
-from turnlog.projections.session_index import SessionIndex
-from turnlog.projections.view_store import Checkpoint, Projection, RowProjection, StoredView, View, ViewStore
+from turnlog.adapters.view_tables import BUILT_IN
+from turnlog.adapters.wording import SQLITE
+from turnlog.domain.errors import StoreError, StoreUnavailable
+from turnlog.projections.view_store import Checkpoint, StoredView, ViewStore
 
 _FAILURES = frozenset(
     {
@@ -51,7 +51,8 @@ class SQLiteViews:
     def __init__(self, database: Database, names: Names | None = None) -> None:
         self._database = database
         self._names = names = names or Names()
-        self._registered: dict[str, Projection | RowProjection] = {}
+        self._registered = registered = Registered(names, SQLITE, SQLiteRows)
+        self.register = registered.register
         self.read_only = database.read_only
         self.page = PAGE
         books, trials = Bookkeeping(names), Trials(database.path)
@@ -85,7 +86,7 @@ class SQLiteViews:
     def clear(self) -> None:
         """Empty every registered view."""
         with self._database.write() as connection:
-            for name, view in self._registered.items():
+            for name, view in self._registered.views.items():
                 self.uninstall(connection, name)
                 self.install(connection, view)
 
@@ -98,29 +99,21 @@ class SQLiteViews:
     def forget(self, connection: sqlite3.Connection, tenant: str, session_id: str) -> list[str]:
         """Delete what views hold of a session, inside the transaction that erases it.
 
-        Returns the views that hold it until they come to the erased events themselves: they cannot forget, are stored
-        in another revision than this program's, or are not registered here.
+        Returns the views that hold it until they come to the erased events themselves.
         """
         stream = f"{tenant}/{session_id}"
         self._books.forget(connection, stream)
-        stored = self.checkpoints(connection).values()
-        return [at.name for at in stored if not self._forgets(connection, at, stream)]
+        return self._registered.forget(self, connection, stream)
 
     def forget_now(self, tenant: str, session_id: str) -> list[str]:
         """As ``forget``, in a transaction of its own: for a log that is not in this database."""
         with self._database.write() as connection:
             return self.forget(connection, tenant, session_id)
 
-    def _forgets(self, connection: sqlite3.Connection, stored: Checkpoint, stream: str) -> bool:
-        view = self._registered.get(stored.name)
-        if view is None or view.revision != stored.revision:
-            return False
-        return try_to_forget(self, view, connection, stream)
-
     def discard_builds(self) -> list[str]:
         """Delete what unfinished rebuilds and checks left behind; return the views that are being built right now."""
         path = self._database.path
-        names = [f"rebuild-{name}" for name in self._registered] if path is None else scratch.left_beside(path)
+        names = [f"rebuild-{name}" for name in self._registered.views] if path is None else scratch.left_beside(path)
         pending: list[str] = []
         for name in names:
             kind, view, *_ = name.split("-")
@@ -134,21 +127,6 @@ class SQLiteViews:
         return pending
 
     # --- what the engine asks (ViewStore) -----------------------------------------------------------------------------
-
-    def register(self, view: View) -> Projection | RowProjection:
-        """Know a view, and give it its place: see ``ViewStore``."""
-        match view:
-            case SessionIndex():
-                stored: Projection | RowProjection = SessionTable(view, self._names)
-            case MessageIndex():
-                stored = MessageTable(view, self._names)
-            case _:
-                for method in ("create", "apply"):
-                    if not callable(getattr(view, method, None)):
-                        raise InvalidInput("projection", f"expected a method {method!r}")
-                stored = cast("Projection", view)
-        self._registered[stored.name] = stored
-        return stored
 
     @contextmanager
     def read(self) -> Generator[sqlite3.Connection, None, None]:
@@ -244,14 +222,17 @@ class SQLiteViews:
 
     def lay_out(self, built: ViewStore, name: str) -> None:
         """Copy what was built beside the generation here, if that can be done bit by bit."""
-        view = self._registered[name]
+        view = self._registered.views[name]
         if isinstance(view, BUILT_IN):
             with cast("SQLiteViews", built).read() as source:
                 swapping.lay_out(self._database, self._names, view, source)
 
-    def adopt(self, connection: sqlite3.Connection, built: ViewStore, name: str) -> None:
+    @contextmanager
+    def adopting(
+        self, connection: sqlite3.Connection, built: ViewStore, name: str
+    ) -> Generator[tuple[ViewStore, Any], None, None]:
         """Put the generation that was built in the place of the one here, in the caller's transaction."""
-        built, view = cast("SQLiteViews", built), self._registered[name]
+        built, view = cast("SQLiteViews", built), self._registered.views[name]
         with built.read() as source:
             created = generations.complete(generations.items(source, self._books.tables), view)
             if isinstance(view, BUILT_IN):
@@ -264,6 +245,7 @@ class SQLiteViews:
             self._books.insert(connection, built.checkpoints(source)[name], generations.to_drop(created))
             for record in built.records(source, name):
                 self.park(connection, record)
+        yield self, connection
 
     def merge(self, connection: sqlite3.Connection) -> None:
         """Merge the parts of full-text search in all views: see ``ViewStore``."""
@@ -272,7 +254,7 @@ class SQLiteViews:
 
     def clear_away(self, name: str) -> None:
         """Drop what was laid out or replaced, bit by bit."""
-        view = self._registered.get(name)
+        view = self._registered.views.get(name)
         if isinstance(view, BUILT_IN):
             swapping.clear(self._database, view)
 

@@ -715,17 +715,21 @@ def open(  # noqa: A001 - as turnlog.open
     """Open a conversation store (``await`` it, or ``async with``), creating it if it is not there.
 
     Args:
-        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/database``.
+        url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
-        engine: a connection pool of the application's (server databases only).
+        engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an
+            ``sqlalchemy.Engine`` by PyMySQL for MariaDB.
         clock: gives the time, aware; for tests.
         new_id: gives ids; for tests.
         max_threads: as many calls are made at the same time, each in a thread.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns). PostgreSQL only: ``schema``, ``pool_size``, ``ordering`` (``auto``:
-            appends take no lock; ``strict``: one after the other).
+            that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
+            and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
+            ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
+            (into how many the log's tables are split, when they are made).
 
     Raises:
         InvalidInput: an argument is not understood.

@@ -5,7 +5,7 @@ position below N; appends of several processes; keys; snapshots; erasing.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from turnlog.domain.mapper import LogRow, StreamRow
 
@@ -71,13 +71,17 @@ class Reader(Protocol):
         ...
 
 
+Again: TypeAlias = Callable[[Reader], Sequence[Batch]]
+"""Decides anew: returns batches that fit what it reads."""
+
+
 class Recorder(Reader, Protocol):
     """Where the log is kept."""
 
     durability: str
     """What an acknowledged append survives: ``full`` power loss, ``normal`` the end of this process, ``none``."""
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches`` and return, per batch, the position of its last row (0 where it has none).
 
         Positions within a batch rise; other writers' may lie between them where there is no lock. If a version or key

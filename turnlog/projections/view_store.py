@@ -189,10 +189,6 @@ class ViewStore(Protocol):
         """
         ...
 
-    def uninstall(self, connection: Any, name: str) -> None:
-        """Drop a view with its checkpoint and parked sessions."""
-        ...
-
     def workshop(self, view: StoredView, *, keep: bool) -> AbstractContextManager["ViewStore | None"]:
         """Lend a store of its own in which to build ``view`` beside the one that answers, with the view installed.
 
@@ -212,8 +208,13 @@ class ViewStore(Protocol):
         """
         ...
 
-    def adopt(self, connection: Any, built: "ViewStore", name: str) -> None:
-        """Put the view that was built, and laid out, in the place of the one here, its checkpoint and all."""
+    def adopting(
+        self, connection: Any, built: "ViewStore", name: str
+    ) -> AbstractContextManager[tuple["ViewStore", Any]]:
+        """Put the view that was built, and laid out, in the place of the one here, its checkpoint and all.
+
+        Inside, the store and the connection are lent on which to bring it level: it is seen, all at once, after that.
+        """
         ...
 
     def clear_away(self, name: str) -> None:

@@ -1,0 +1,47 @@
+"""Comparing two generations of a table row by row, both read in the same order, and saying where they differ."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from turnlog.adapters.telling import Place
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+def differing(
+    place: Place, table: str, columns: Sequence[str], width: int, ours: Iterator[Row], theirs: Iterator[Row]
+) -> Iterator[str]:
+    """Say in words which rows differ, without what stands in them.
+
+    Rows come in the order of their first ``width`` columns, which tell them apart.
+    """
+    for have, want in _merged(ours, theirs, width):
+        row = place.words(table, dict(zip(columns[:width], want or have or (), strict=False)))
+        if have is None:
+            yield f"{row} is missing"
+        elif want is None:
+            yield f"{row} should not be there"
+        else:
+            yield f"{row} differs in {', '.join(c for c, a, b in zip(columns, have, want, strict=True) if a != b)}"
+
+
+def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:
+    """Yield the pairs of rows that are not equal, by their first ``width`` values."""
+    have, want = next(ours, None), next(theirs, None)
+    while have is not None or want is not None:
+        if have == want:
+            have, want = next(ours, None), next(theirs, None)
+        elif want is None or (have is not None and _ranked(have[:width]) < _ranked(want[:width])):
+            yield have, None
+            have = next(ours, None)
+        elif have is None or _ranked(want[:width]) < _ranked(have[:width]):
+            yield None, want
+            want = next(theirs, None)
+        else:
+            yield have, want
+            have, want = next(ours, None), next(theirs, None)
+
+
+def _ranked(values: Row) -> list[tuple[int, Any]]:
+    """Return values as Python sorts them the way databases do: null, numbers, text, bytes."""
+    return [(0, 0) if v is None else (3 if isinstance(v, bytes) else 2 if isinstance(v, str) else 1, v) for v in values]

@@ -1,0 +1,48 @@
+"""The views that a program has registered with a store of views, each with its place there."""
+
+from typing import Any, cast
+
+from turnlog.adapters.names import Names
+from turnlog.adapters.view_tables import MessageTable, RowsOf, SessionTable
+from turnlog.adapters.wording import Wording
+from turnlog.domain.errors import InvalidInput
+from turnlog.projections.applying import Applied, try_to_forget
+from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.session_index import SessionIndex
+from turnlog.projections.view_store import View, ViewStore
+
+
+class Registered:
+    """Registered views by name; built-in ones are kept in tables of a database."""
+
+    def __init__(self, names: Names, wording: Wording, rows_of: RowsOf) -> None:
+        self.views: dict[str, Applied] = {}
+        self._parts = names, wording, rows_of
+
+    def register(self, view: View) -> Applied:
+        """Know a view, and give it its place: see ``ViewStore``."""
+        match view:
+            case SessionIndex():
+                stored: Applied = SessionTable(view, *self._parts)
+            case MessageIndex():
+                stored = MessageTable(view, *self._parts)
+            case _:
+                for method in ("create", "apply"):
+                    if not callable(getattr(view, method, None)):
+                        raise InvalidInput("projection", f"expected a method {method!r}")
+                stored = cast("Applied", view)
+        self.views[stored.name] = stored
+        return stored
+
+    def forget(self, store: ViewStore, connection: Any, stream: str) -> list[str]:
+        """Delete what the views stored there hold of a session; return those that still hold it.
+
+        They cannot forget, are stored in another revision than this program's, or are not registered here.
+        """
+        holding: list[str] = []
+        for at in store.checkpoints(connection).values():
+            view = self.views.get(at.name)
+            same = view is not None and view.revision == at.revision
+            if not same or not try_to_forget(store, view, connection, stream):
+                holding.append(at.name)
+        return holding
