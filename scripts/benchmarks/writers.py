@@ -69,7 +69,7 @@ def writers(setting: Setting) -> list[Figure]:
 
 
 def latency(setting: Setting) -> list[Figure]:
-    """From before an append until a subscriber in another process has the event. Raw: INSERT, NOTIFY; LISTEN, SELECT."""
+    """From before an append until a subscriber in another process has it. Raw: INSERT, NOTIFY; LISTEN, SELECT."""
     n = setting.pick(300, 20)
     ours: list[list[float]] = []
     raw: list[list[float]] = []
