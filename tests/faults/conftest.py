@@ -5,9 +5,9 @@ from typing import Protocol
 
 import pytest
 
-from tests.servers import PostgreSQL, binaries_or_skip
+from tests.servers import MariaDB, PostgreSQL, binaries_or_skip, mariadbd_or_skip
 
-SERVERS = ("postgresql",)
+SERVERS = ("postgresql", "mariadb")
 """Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
 
 
@@ -30,7 +30,12 @@ def _postgresql() -> Iterator[tuple[Server, str]]:
         yield started, started.new_schema()
 
 
-_DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {"postgresql": _postgresql}
+def _mariadb() -> Iterator[tuple[Server, str]]:
+    with MariaDB(mariadbd_or_skip(), {"innodb-flush-log-at-trx-commit": "1"}) as started:
+        yield started, started.new_database()
+
+
+_DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {"postgresql": _postgresql, "mariadb": _mariadb}
 """Servers of one test, which survive a crash."""
 
 

@@ -2,12 +2,14 @@
 
 import random
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
+import pymysql
 import pytest
 
 import turnlog
@@ -47,7 +49,23 @@ def _end_postgresql(url: str) -> None:
             sleep(EACH_S / 10)
 
 
-_ENDING: dict[str, Callable[[str], None]] = {"postgresql": _end_postgresql}
+def _end_mariadb(url: str) -> None:
+    parts = urlsplit(url)
+    with closing(
+        pymysql.connect(host=parts.hostname, port=parts.port or 0, user="root", autocommit=True)
+    ) as connection:
+        cursor = connection.cursor()
+        for _ in range(10):
+            cursor.execute(
+                "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND db IS NOT NULL"
+            )
+            for (number,) in cursor.fetchall():
+                with suppress(pymysql.err.OperationalError):  # it has gone by itself
+                    cursor.execute(f"KILL {number}")
+            sleep(EACH_S / 10)
+
+
+_ENDING: dict[str, Callable[[str], None]] = {"postgresql": _end_postgresql, "mariadb": _end_mariadb}
 
 
 @pytest.mark.parametrize("disturb", [crash, end_connections])
