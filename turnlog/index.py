@@ -133,7 +133,8 @@ class Index:
                 break
             if monotonic() > deadline:
                 which = f"views {', '.join(names)}" if names else "views"
-                raise StoreUnavailable(f"{which} are behind the log, and this store cannot write them now")
+                words = f"{which} are behind the log, and this store cannot write them now"
+                raise StoreUnavailable(f"{words}; have one that can call catch_up()")
             sleep(_POLL_S)
 
     def _behind(self, view: str, consistency: str) -> frozenset[str]:
@@ -155,7 +156,8 @@ class Index:
         deadline = monotonic() + self._timeout_s
         while (streams := self._decider.recorder.visible(limit=OVERLAY_EVENTS)) is None:
             if monotonic() > deadline:
-                raise StoreUnavailable("an open transaction holds back more of the log than can be looked through")
+                words = "an open transaction holds back more of the log than can be looked through"
+                raise StoreUnavailable(f"{words}; ask again when it has ended")
             sleep(_POLL_S)
             self._is_level(view)
         return list(self._ours(streams))

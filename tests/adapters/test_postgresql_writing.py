@@ -249,6 +249,26 @@ def test_a_row_held_by_somebody_else(recorder: Recorder, postgresql_url: str) ->
     short.close()
 
 
+def test_who_lost_a_race_queues_for_the_stream(recorder: Recorder, postgresql_url: str) -> None:
+    """For a while its appends to that stream hold it from the start: who won does not win for ever. Others do not."""
+    rows = grow(recorder, S, 1)
+    loser: Any = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
+    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+        hold = "SELECT pg_advisory_lock(%s)", (postgresql_tables.lock_key(loser.events_table, S),)
+        loser.append((batch(S, 1, before=rows),), not_again)
+        connection.execute(*hold)
+        loser.append((batch(S, 1, before=loser.select_stream(S)),), not_again)
+        connection.execute("SELECT pg_advisory_unlock_all()")
+        loser.append((batch(S, 1, before=rows),), one_more("lost"))
+        connection.execute(*hold)
+        loser.append((batch(T, 1),), not_again)
+        with pytest.raises(StoreUnavailable, match="held a lock"):
+            loser.append((Batch(S, [(5, "in the queue", b"{}")]),), not_again)
+    loser.append((Batch(S, [(5, "in the queue", b"{}")]),), not_again)
+    assert [row[2] for row in recorder.select_stream(S)][3:] == ["lost", "in the queue"]
+    loser.close()
+
+
 def test_losing_all_the_time(recorder: Recorder, postgresql_url: str) -> None:
     """Who is overtaken until the deadline is told of a conflict."""
     short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder

@@ -14,8 +14,6 @@ from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreUnav
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, Reader
 
-LOSSES = 2
-"""After so many lost races an append no longer waits between its tries: a backend then holds its streams."""
 LONGEST_PAUSE_S = 0.05
 
 
@@ -51,8 +49,14 @@ class Log(Protocol):
         """
         ...
 
+    def queues(self, batches: Sequence[Batch]) -> bool:
+        """Return whether these are not simply written, but asked for from the start: their streams are contended."""
+        ...
+
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
-        """Commit what ``again`` returns; ``before`` is what did not fit, ``losses`` how many races were lost so far.
+        """Commit what ``again`` returns; ``losses``: how many races were lost so far.
+
+        ``before`` is what did not fit or, where nothing was lost yet, what is to be written if it does.
 
         Raises:
             Taken, Undone, Lost, Broken.
@@ -94,7 +98,7 @@ class _Attempt:
         self._log = log
         self._again = again
         self._batches = batches
-        self._fits = bool(batches)
+        self._fits = bool(batches) and (doubtful or not log.queues(batches))
         self._losses = self._tries = 0
         self._error: BaseException | None = None
         self.doubtful = doubtful
@@ -126,7 +130,7 @@ class _Attempt:
 
     def pause(self) -> None:
         """Wait a little, by chance, so that those who race do not meet again."""
-        if self._losses != 1 and self._losses <= LOSSES:
+        if not self._losses:  # else it holds what it raced for
             sleep(uniform(0, min(0.001 * 2**self._tries, LONGEST_PAUSE_S)))  # noqa: S311 - not a secret
 
     def given_up(self) -> Exception:

@@ -1,5 +1,6 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import category
@@ -23,6 +24,8 @@ class Backend(NamedTuple):
 
     recorder: Recorder
     views: Any
+    using: "Callable[[object], Backend] | None" = None
+    """Return the same inside the transaction of an application's connection, where the backend can do that."""
 
 
 def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -97,6 +100,7 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
 def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.names import Names, identifier
     from turnlog.adapters.postgresql import PostgreSQLRecorder
+    from turnlog.adapters.postgresql_bound import Using
     from turnlog.adapters.postgresql_pool import Pool
     from turnlog.adapters.postgresql_views import PostgreSQLViews
 
@@ -121,7 +125,12 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     except BaseException:
         pool.close()
         raise
-    return Backend(recorder, views)
+    using = Using(recorder, views)
+
+    def inside(connection: object) -> Backend:
+        return Backend(*using(connection))
+
+    return Backend(recorder, views, inside)
 
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:

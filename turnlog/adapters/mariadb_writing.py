@@ -75,6 +75,10 @@ class Appending:
             with self._writing(batches) as (connection, after):
                 return self._insert(connection, after, batches)
 
+    def queues(self, batches: Sequence[Batch]) -> bool:  # noqa: ARG002 - the port's
+        """Return that they do not: whoever asks keeps everybody else out."""
+        return False
+
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
         """Commit what ``again`` returns: it reads, and is committed, while everybody else is kept out."""
         try:

@@ -120,8 +120,11 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""
-        rows = self.pool.rows(self._select_keys + " WHERE originator_id = %b ORDER BY version, kind, key", (stream,))
-        return [sealed_key(stream, row) for row in rows]
+        return [sealed_key(stream, row) for row in self.pool.rows(*self.all_keys_query(stream))]
+
+    def all_keys_query(self, stream: str) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads every key of a stream, and its parameters."""
+        return self._select_keys + " WHERE originator_id = %b ORDER BY version, kind, key", (stream,)
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, see ``Reader``."""
@@ -136,12 +139,20 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
         self.tail.head()
         if not self.tail.in_doubt:
             return []
-        statement = f"SELECT originator_id FROM {self.events_table} WHERE position > %b ORDER BY position LIMIT %b"
-        rows = self.pool.rows(statement, (self.tail.settled, limit + 1))
+        rows = self.pool.rows(*self.above_query(self.tail.settled, limit + 1))
         return None if len(rows) > limit else list({row[0]: None for row in rows})
 
+    def above_query(self, position: int, limit: int) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads whose the events above a position are, and its parameters."""
+        statement = f"SELECT originator_id FROM {self.events_table} WHERE position > %b ORDER BY position LIMIT %b"
+        return statement, (position, limit)
+
     def streams(self, *, prefix: str, after: str = "", limit: int) -> list[str]:
-        """Return names of streams, see ``Recorder``: each is one step in the index, however long it is."""
+        """Return names of streams, see ``Recorder``."""
+        return [row[0] for row in self.pool.rows(*self.streams_query(prefix, after, limit))]
+
+    def streams_query(self, prefix: str, after: str, limit: int) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads names of streams: each is one step in the index, however long it is."""
         low, high = name_range(prefix)
         next_one = f"SELECT originator_id FROM {self.events_table} WHERE originator_id > {{}} AND originator_id < %b"
         next_one += " ORDER BY originator_id LIMIT 1"
@@ -150,7 +161,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             f" SELECT ({next_one.format('names.originator_id')}) FROM names WHERE originator_id IS NOT NULL)"
             " SELECT originator_id FROM names WHERE originator_id IS NOT NULL LIMIT %b"
         )
-        return [row[0] for row in self.pool.rows(statement, (max(after, low), high, high, limit))]
+        return statement, (max(after, low), high, high, limit)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -160,7 +171,12 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
     def size_bytes(self) -> int | None:
         """Return how much the tables and their indexes use."""
-        return postgresql_storage.size_bytes(self.pool, self._names)
+        ((size,),) = self.pool.rows(*self.size_query(), prepare=False)
+        return int(size)
+
+    def size_query(self) -> tuple[str, Sequence[object]]:
+        """Return the statement that says how much is used, and its parameters."""
+        return postgresql_storage.size_query(self.pool, self._names)
 
     def lingering(self) -> list[str]:
         """Return where erased bytes may linger: PostgreSQL keeps old versions of rows, and its write-ahead log."""

@@ -335,6 +335,11 @@ class Pool:
             return StoreUnavailable(f"{self.name}: another transaction held a lock for {self.timeout_s:g} s")
         return StoreUnavailable(f"{self.name}: {words}")
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
     def require_writable(self) -> None:
         """Return if it may be written.
 

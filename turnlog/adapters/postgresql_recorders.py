@@ -164,7 +164,12 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder
         if upto is None or upto > self.tail.settled:
             head = self.position()
             upto = head if upto is None else min(upto, head)
-        plain = not topics and not prefix
+        return self.pool.rows(*self.log_query(after, upto, limit, topics, prefix), prepare=not topics and not prefix)
+
+    def log_query(
+        self, after: int, upto: int, limit: int, topics: Sequence[str], prefix: str
+    ) -> tuple[str, tuple[object, ...]]:
+        """Return the statement that reads the log, whether settled or not, and its parameters."""
         where = ["position > %b", "position <= %b"]
         parameters: list[object] = [Int8(after), Int8(upto)]
         if topics:
@@ -177,7 +182,7 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder
             f"SELECT position, originator_id, originator_version, topic, state FROM {self.events_table}"
             f" WHERE {' AND '.join(where)} ORDER BY position LIMIT %b"
         )
-        return self.pool.rows(statement, (*parameters, Int8(limit)), prepare=plain)
+        return statement, (*parameters, Int8(limit))
 
     def position(self) -> int:
         """Return the position up to which the log is settled, 0 if it is empty."""

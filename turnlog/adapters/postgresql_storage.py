@@ -57,11 +57,11 @@ def _checked(pool: Pool, index: str) -> list[str]:
     return []
 
 
-def size_bytes(pool: Pool, names: Names) -> int:
-    """Return how much the tables and their indexes use."""
+def size_query(pool: Pool, names: Names) -> tuple[str, tuple[list[str], list[str]]]:
+    """Return the statement that says how much the tables and their indexes use, and its parameters."""
     tables = [pool.table(name) for name in names.tables()]
     statement = f"SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::int8 FROM ({TREE}) AS tree"
-    return int(pool.rows(statement, (tables, tables), prepare=False)[0][0])
+    return statement, (tables, tables)
 
 
 def lingering(pool: Pool) -> list[str]:

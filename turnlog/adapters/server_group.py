@@ -23,7 +23,7 @@ def write_together(log: Log, alone: Alone, take: Take) -> None:
 
     Streams are written in the order of their names: two groups that have some in common cannot wait for each other.
     """
-    joined, rest = _parted(take())
+    joined, rest = _parted(log, take())
     doubtful = False
     if len(joined) > 1:
         batches = sorted((batch for request in joined for batch in request.batches), key=lambda batch: batch.stream)
@@ -41,14 +41,14 @@ def write_together(log: Log, alone: Alone, take: Take) -> None:
     _write_each(rest, partial(alone, doubtful=False))
 
 
-def _parted(requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
+def _parted(log: Log, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
     """Return the requests that have no stream in common, and the others, which would not fit beside them."""
     joined: list[Request] = []
     rest: list[Request] = []
     streams: set[str] = set()
     for request in requests:
         its = {batch.stream for batch in request.batches}
-        if not its or its & streams:
+        if not its or its & streams or log.queues(request.batches):
             rest.append(request)
         else:
             joined.append(request)

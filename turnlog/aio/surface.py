@@ -695,7 +695,10 @@ class ConversationStore:
         await self._run(self._blocking.clear)
 
     async def close(self) -> None:
-        """Release everything, end subscriptions. Closing twice does nothing; closing what a user sees, neither."""
+        """Release everything, end subscriptions. Closing twice does nothing.
+
+        Closing what a user sees does nothing, nor what is inside an application's transaction.
+        """
         if not self._is_part:
             await self._threads.close(self._blocking.close)
             self._news.close()

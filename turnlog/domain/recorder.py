@@ -11,6 +11,8 @@ from turnlog.domain.mapper import LogRow, StreamRow
 
 FINGERPRINT_BYTES = 16
 NOTHING_CHANGED = b"\0"
+PENDING = "pending"
+"""The durability of what an application's own transaction has yet to commit, and may roll back."""
 
 
 class KeyRow(NamedTuple):
@@ -79,7 +81,10 @@ class Recorder(Reader, Protocol):
     """Where the log is kept."""
 
     durability: str
-    """What an acknowledged append survives: ``full`` power loss, ``normal`` the end of this process, ``none``."""
+    """What an acknowledged append survives: ``full`` power loss, ``normal`` the end of this process, ``none``.
+
+    ``PENDING`` where it is not committed yet.
+    """
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches`` and return, per batch, the position of its last row (0 where it has none).

@@ -7,6 +7,7 @@ applied again: checkpoint and rows are of one transaction, under the lock that k
 import logging
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 
 from turnlog.domain.errors import InvalidInput, StoreError
@@ -77,6 +78,12 @@ class Engine:
             _require_not_newer(stored, revision)
         self._known[name] = view
         self._classes[name] = type(projection)
+
+    def elsewhere(self, recorder: Recorder, views: ViewStore) -> "Engine":
+        """Return an engine that knows the same views, and reads them and the log through other connections."""
+        engine = copy(self)
+        engine._recorder, engine._views = recorder, views  # noqa: SLF001 - it is one of these
+        return engine
 
     def catch_up(
         self, *, names: Sequence[str] | None = None, wait: bool = False, progress: Progress | None = None
