@@ -209,7 +209,7 @@ class Decider:
         Raises:
             RuleViolation, InvalidInput, SessionNotFound: on the newest state, the rules forbid it.
             ConcurrencyConflict: the session is not at the version that was expected.
-            StoreError: the storage failed; nothing was written.
+            StoreError: the storage failed; nothing was written, unless it is ``OutcomeUnknown``.
         """
         newest = None if decided else self._plan_on_newest(loaded, said, turn_key)
         plan = newest or self._sealed(loaded, decided, (), ())

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -16,7 +17,15 @@ from turnlog.adapters.connect import LONGEST_TIMEOUT_S, Backend, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError, StoreUnavailable
+from turnlog.domain.errors import (
+    InvalidInput,
+    NotOwner,
+    OutcomeUnknown,
+    SessionGone,
+    SessionNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from turnlog.domain.events import Json
 from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import Batch, Reader
@@ -470,12 +479,14 @@ class ConversationStore:
         while found:
             forks += sum(loaded.state.forked_from is not None for loaded in found)
             plans = erase(self._decider, found)
-            for plan in plans:
-                self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
-            sessions += len(plans)
-            events += sum(plan.loaded.state.version for plan in plans)
-            found, unknown = self._sessions_of(owner)
-        pending = (*unknown, *(self._pending() if sessions else ()))
+            with _after_commit():
+                for plan in plans:
+                    self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
+                sessions += len(plans)
+                events += sum(plan.loaded.state.version for plan in plans)
+                found, unknown = self._sessions_of(owner)
+        with _after_commit():
+            pending = (*unknown, *(self._pending() if sessions else ()))
         return ErasureReport(sessions=sessions, events=events, forks=forks, pending=pending)
 
     def scrub(self, *, vacuum: bool = True) -> Erasure:
@@ -574,8 +585,9 @@ class ConversationStore:
         command = c.DeleteSession()
         (plan,) = erase(self._decider, [writer.loaded], said_with(command, options))
         writer.loaded = plan.loaded
-        pending = self._pending()
-        receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
+        with _after_commit():
+            pending = self._pending()
+            receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
         receipt = replace(receipt, erasure=Erasure(complete=not pending, pending=pending))
         self._committed(receipt)
         return receipt
@@ -596,8 +608,9 @@ class ConversationStore:
             return (batch if newest.user_id == source.state.user_id else fork_batch(decider, newest, new_id, version),)
 
         decider.append((), still)
-        fork = decider.load(new_id)
-        self._committed(decider.receipt_at(new_id, fork.state.version))
+        with _after_commit():
+            fork = decider.load(new_id)
+            self._committed(decider.receipt_at(new_id, fork.state.version))
         return self._handle(fork, model=model)
 
     def reset_session(
@@ -606,13 +619,14 @@ class ConversationStore:
         """Start the successor and archive this session, in one append; the same ``command_id`` gives the same one."""
         decider, session_id = self._decider, writer.loaded.state.id
         successor, receipt = resetting.reset(decider, session_id, options, preserve_history=preserve_history)
-        writer.loaded = decider.load(session_id, writer.loaded)
-        new = decider.load(successor)
-        if new.state.deleted:
-            raise SessionGone(f"session {successor!r} was deleted")
-        if receipt is not None:
-            self._committed(receipt)
-            self._committed(decider.receipt_at(successor, new.state.version))
+        with _after_commit():
+            writer.loaded = decider.load(session_id, writer.loaded)
+            new = decider.load(successor)
+            if new.state.deleted:
+                raise SessionGone(f"session {successor!r} was deleted")
+            if receipt is not None:
+                self._committed(receipt)
+                self._committed(decider.receipt_at(successor, new.state.version))
         return self._handle(new, model=model)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -665,6 +679,19 @@ class ConversationStore:
 
         new_id = self._decider.new_id
         return [_first_message(message, new_id) for message in structures.messages("history", history, str)]
+
+
+@contextmanager
+def _after_commit() -> Generator[None, None, None]:
+    """Read what a write led to; where that fails, the write is not to be taken for one that did not happen.
+
+    Raises:
+        OutcomeUnknown: it could not be read.
+    """
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise OutcomeUnknown(f"it was written, but what it led to cannot be read: {error}") from error
 
 
 def _found(check: Callable[[], list[str]]) -> list[str]:

@@ -101,27 +101,40 @@ class _Attempt:
         self._fits = bool(batches) and (doubtful or not log.queues(batches))
         self._losses = self._tries = 0
         self._error: BaseException | None = None
+        self._broke = False
         self.doubtful = doubtful
         """Whether the rows may be there although nobody said so."""
 
     def once(self) -> list[int] | None:
         """Try; return the positions, or ``None`` where it is worth another try."""
         self._tries += 1
+        self._broke = False
         try:
             if self._fits:
                 return self._log.write(self._batches)
             return self._log.ask(self._decide, self._batches, self._losses)
         except Taken as error:
-            if self.doubtful and (positions := self._found()) is not None:
-                return positions
-            self.doubtful = self._fits = False
-            self._losses += 1
-            self._error = error.__cause__
+            return self._taken(error)
         except (Undone, Broken) as error:
-            self._error = error.__cause__
+            self._error, self._broke = error.__cause__, isinstance(error, Broken)
         except Lost as error:
-            self.doubtful = self._fits = True
+            self.doubtful = self._fits = self._broke = True
             self._error = error.__cause__
+        return None
+
+    def _taken(self, error: Taken) -> list[int] | None:
+        """Return the positions if it was this append that took them, before; else have it decided anew."""
+        if self.doubtful:
+            try:
+                positions = self._found()
+            except StoreUnavailable as unavailable:
+                self._error = unavailable
+                return None
+            if positions is not None:
+                return positions
+        self.doubtful = self._fits = False
+        self._losses += 1
+        self._error = error.__cause__
         return None
 
     def _decide(self, reader: Reader) -> Sequence[Batch]:
@@ -135,7 +148,7 @@ class _Attempt:
 
     def given_up(self) -> Exception:
         """Return what to raise when the time is over."""
-        if self._losses:
+        if self._losses and not self._broke:
             return ConcurrencyConflict(f"other writers were first {self._losses} times")
         return StoreUnavailable(f"{self._log.name}: gave up after {self._tries} tries: {self._error}")
 

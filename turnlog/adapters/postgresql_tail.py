@@ -18,7 +18,7 @@ from time import monotonic
 
 import psycopg
 
-from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_connection import Connection, is_broken, run
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
 from turnlog.domain.errors import StoreUnavailable
@@ -123,8 +123,8 @@ class Tail:
             while True:
                 try:
                     return self._head(deadline)
-                except psycopg.OperationalError:
-                    if self._connection is None or not self._connection.closed or monotonic() > deadline:
+                except psycopg.OperationalError as error:
+                    if self._connection is None or not is_broken(self._connection, error) or monotonic() > deadline:
                         raise
                     self._forget()
 
