@@ -23,6 +23,8 @@ IO_PROPERTIES = frozenset({"position"})
 """Properties that read the store: they are awaited."""
 NOT_PUBLIC = frozenset({"delete_session", "fork_session", "reset_session"})
 """What sessions ask of their store (session.Home)."""
+BLOCKING = frozenset({"using"})
+"""What only the blocking store has; docs/asyncio.md says why."""
 WORDS: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType(
     {
         "ConversationStore": (
@@ -181,7 +183,7 @@ def _class(node: ast.AST) -> str:
     parts = [
         _docstring(node, ABOUT[node.name]),
         HEADS[node.name],
-        *(_member(item) for item in members if item.name not in NOT_PUBLIC),
+        *(_member(item) for item in members if item.name not in NOT_PUBLIC | BLOCKING),
     ]
     return f"class {node.name}:\n" + indent("\n".join(parts), "    ")
 

@@ -89,19 +89,27 @@ class PostgreSQL:
 
     Args:
         settings: of its configuration; ``QUICK`` does not survive a crash.
+        primary: the server of which this one is a standby, until it is promoted.
     """
 
-    def __init__(self, binaries: Path, settings: Mapping[str, str] = QUICK) -> None:
+    def __init__(
+        self, binaries: Path, settings: Mapping[str, str] = QUICK, *, primary: "PostgreSQL | None" = None
+    ) -> None:
         self._binaries = binaries
         self._user = _unprivileged("postgres")
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-pg-", dir="/tmp"))
         self._directory.chmod(0o755)
         self._data = self._directory / "data"
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._schemas = 0
-        shutil.copytree(self._template(), self._data, symlinks=True)
-        _give(self._data, self._user)
-        self.port = _free_port()
+        if primary is None:
+            shutil.copytree(self._template(), self._data, symlinks=True)
+            _give(self._data, self._user)
+        else:
+            _give(self._directory, self._user)
+            options = ["-h", HOST, "-p", str(primary.port), "-U", "tester", "-R", "-c", "fast", "--no-sync"]
+            self._run("pg_basebackup", "-D", str(self._data), *options)
         with (self._data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = {value}\n" for name, value in {**_SETTINGS, **settings}.items())
         self.start()
@@ -147,6 +155,28 @@ class PostgreSQL:
                 raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
             sleep(0.01)
 
+    def standby(self, settings: Mapping[str, str] = QUICK) -> "PostgreSQL":
+        """Start a standby of this server; ``wait_for_standby`` says whether commits wait for it."""
+        return PostgreSQL(self._binaries, settings, primary=self)
+
+    def wait_for_standby(self, *, wanted: bool) -> None:
+        """Have commits wait for a standby, or no longer."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            names = sql.Literal("*" if wanted else "")
+            connection.execute(sql.SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(names))
+            connection.execute("SELECT pg_reload_conf()")
+            statement = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+            deadline = monotonic() + READY_S
+            while bool(connection.execute(statement).fetchone()) != wanted:
+                if monotonic() > deadline:
+                    raise RuntimeError("the standby is not as it was wanted")
+                sleep(0.01)
+
+    def promote(self) -> None:
+        """Make a standby a primary."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
+
     def crash(self) -> None:
         """End it at once, without a checkpoint and without telling clients."""
         self._end(signal.SIGQUIT)
@@ -174,7 +204,11 @@ class PostgreSQL:
         except OSError:
             return False
         mine = self._process is not None and lines[:1] == [str(self._process.pid)]
-        return mine and len(lines) > 7 and lines[7].strip() == "ready"
+        return mine and len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._user)
 
     def _template(self) -> Path:
         def command(data: Path) -> list[str]:

@@ -31,6 +31,7 @@ from turnlog.domain.mapper import Codec, StreamRow, text_hash
 from turnlog.domain.recorder import (
     FINGERPRINT_BYTES,
     NOTHING_CHANGED,
+    PENDING,
     Batch,
     KeyRow,
     Reader,
@@ -52,6 +53,7 @@ from turnlog.projections.history import (
     window,
 )
 from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
+from turnlog.projections.watching import UNWATCHED, Watch
 
 SNAPSHOT_EVERY = 100
 """Events between snapshots: opening a session folds fewer than this, however long it is."""
@@ -110,6 +112,7 @@ class Decider:
 
     Args:
         max_event_bytes: the largest content of one event, encoded.
+        watch: is told of appends and loads.
     """
 
     def __init__(
@@ -120,8 +123,12 @@ class Decider:
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
         max_event_bytes: int,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self.recorder = recorder
+        self.watch = watch
+        self.append = watch.appending(recorder)
+        """The recorder's, as it is to be called."""
         self.codec = codec
         self.tenant = tenant
         self.clock = clock
@@ -141,8 +148,13 @@ class Decider:
             UnknownEvent, CorruptLog: an event of it cannot be read.
         """
         reader = reader or self.recorder
-        loaded = known or self._snapshot(reader, session_id) or self.nothing(session_id)
-        return self._forward(reader, session_id, loaded, None)
+        with self.watch.doing("load") as facts:
+            if known is not None and self.recorder.durability == PENDING and not self._stands(reader, known):
+                known = None
+            loaded = known or self._snapshot(reader, session_id) or self.nothing(session_id)
+            newest = self._forward(reader, session_id, loaded, None)
+            facts["events"] = newest.state.version - loaded.state.version
+        return newest
 
     def at_version(self, session_id: str, version: int) -> SessionState:
         """Return the state right after ``version``, which must exist."""
@@ -170,12 +182,14 @@ class Decider:
     def _snapshot(self, reader: Reader, session_id: str) -> Loaded | None:
         stream = self.stream(session_id)
         row = reader.select_snapshot(stream)
-        if row is None or row.revision != FOLD_REVISION:
-            return None
-        found = reader.select_stream(stream, after=row.version - 1, upto=row.version)
-        if not found or header_of(found[0][3]).hash != row.hash:
+        if row is None or row.revision != FOLD_REVISION or not _has(reader, stream, row.version, row.hash):
             return None
         return Loaded(_decode_state(row.state), row.hash)
+
+    def _stands(self, reader: Reader, known: Loaded) -> bool:
+        """Return whether what is known is still there: what is pending may have been rolled back meanwhile."""
+        version = known.state.version
+        return version == 0 or _has(reader, self.stream(known.state.id), version, known.hash)
 
     # --- write --------------------------------------------------------------------------------------------------------
 
@@ -195,7 +209,7 @@ class Decider:
         Raises:
             RuleViolation, InvalidInput, SessionNotFound: on the newest state, the rules forbid it.
             ConcurrencyConflict: the session is not at the version that was expected.
-            StoreError: the storage failed; nothing was written.
+            StoreError: the storage failed; nothing was written, unless it is ``OutcomeUnknown``.
         """
         newest = None if decided else self._plan_on_newest(loaded, said, turn_key)
         plan = newest or self._sealed(loaded, decided, (), ())
@@ -206,7 +220,7 @@ class Decider:
                 plan = self.plan(reader, self.load(loaded.state.id, loaded, reader), said, turn_key)
                 return (plan.batch, *also)
 
-            position = self.recorder.append((plan.batch, *also), again)[0]
+            position = self.append((plan.batch, *also), again)[0]
             if plan.batch.rows:
                 return plan, self.receipt(plan, position)
         if not plan.earlier:
@@ -220,13 +234,13 @@ class Decider:
             plan = self.plan(self.recorder, loaded, said, turn_key)
         except (RuleViolation, InvalidInput, SessionNotFound, ConcurrencyConflict):
             newest = self.load(loaded.state.id, loaded)
-            if newest.state.version == loaded.state.version:
+            if newest.hash == loaded.hash:
                 raise
             return self.plan(self.recorder, newest, said, turn_key)
         if plan.batch.rows:
             return plan
         newest = self.load(loaded.state.id, loaded)
-        if newest.state.version == loaded.state.version:
+        if newest.hash == loaded.hash:
             return plan
         return self.plan(self.recorder, newest, said, turn_key)
 
@@ -525,6 +539,12 @@ def said_with(
         keys=tuple((kind, key, print_) for kind, key in given),
         expected_version=options.get("expected_version"),
     )
+
+
+def _has(reader: Reader, stream: str, version: int, digest: bytes) -> bool:
+    """Return whether a stream's event of this version is the one with this hash."""
+    rows = reader.select_stream(stream, after=version - 1, upto=version)
+    return bool(rows) and header_of(rows[0][3]).hash == digest
 
 
 def _found_message(message: Message | None) -> c.FoundMessage | None:

@@ -193,7 +193,7 @@ class Draft:
         """Decide everything said so far on the newest state; tell whether that is another one."""
         handle = self._handle
         newest = handle.decider.load(self.state.id, self._base)
-        if newest.state.version == self._base.state.version:
+        if newest.hash == self._base.hash:
             return False
         base, self._base = self._base, newest
         try:

@@ -40,7 +40,7 @@ def erase(decider: Decider, sessions: Sequence[Loaded], said: Said | None = None
 
     first = batches(decider.recorder)
     if first:
-        decider.recorder.append(first, batches)
+        decider.append(first, batches)
     return plans
 
 

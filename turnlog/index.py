@@ -20,6 +20,7 @@ from turnlog.projections.engine import Engine
 from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
 from turnlog.projections.message_index import MessageRow
 from turnlog.projections.session_index import Counts, SessionFilter, SessionRow
+from turnlog.projections.watching import watched
 
 Consistency: TypeAlias = Literal["strong", "eventual"]
 OVERLAY_EVENTS = 10_000
@@ -43,9 +44,11 @@ class Index:
         self._decider = decider
         self._engine = engine
         self._views = views
+        self.watch = decider.watch
         self._tenant = decider.tenant
         self._timeout_s = timeout_s
 
+    @watched("query", query="sessions")
     def sessions(self, where: SessionFilter, limit: int, cursor: str | None, consistency: str) -> Page[SessionSummary]:
         """Return a page of sessions, newest update first."""
         before = None if cursor is None else _cursor(cursor, _Position)
@@ -58,6 +61,7 @@ class Index:
         more = _next(rows, limit, lambda row: row.updated_position)
         return Page(items=[row.summary for row in rows[:limit]], next_cursor=more)
 
+    @watched("query", query="active")
     def active(self, user_id: str) -> str | None:
         """Return the id of the user's newest created active session."""
         where = SessionFilter(tenant=self._tenant, user_id=user_id, status="active")
@@ -71,6 +75,7 @@ class Index:
         newest = max(rows, key=lambda row: row.created_position, default=None)
         return None if newest is None else newest.summary.session_id
 
+    @watched("query", query="messages")
     def messages(self, user_id: str, limit: int, cursor: str | None, consistency: str) -> Page[Message]:
         """Return a page of a user's messages, newest first."""
         before = None if cursor is None else _cursor(cursor, tuple[_Position, _Position])
@@ -87,6 +92,7 @@ class Index:
         more = _next(found, limit, lambda entry: entry[0])
         return Page(items=[message for _, message in found[:limit] if message is not None], next_cursor=more)
 
+    @watched("query", query="users")
     def users(self, limit: int, cursor: str | None) -> Page[UserSummary]:
         """Return a page of users, in order of their ids."""
         after = None if cursor is None else _cursor(cursor, str)
@@ -98,6 +104,7 @@ class Index:
             rows = self._views.select_users(self._tenant, after=after, limit=limit + 1)
         return Page(items=rows[:limit], next_cursor=_next(rows, limit, lambda row: row.user_id))
 
+    @watched("query", query="counts")
     def counts(self) -> Counts:
         """Count sessions, their events and visible messages, users, and sessions by status."""
         behind = self._behind("session_index", "strong")
@@ -126,7 +133,8 @@ class Index:
                 break
             if monotonic() > deadline:
                 which = f"views {', '.join(names)}" if names else "views"
-                raise StoreUnavailable(f"{which} are behind the log, and this store cannot write them now")
+                words = f"{which} are behind the log, and this store cannot write them now"
+                raise StoreUnavailable(f"{words}; have one that can call catch_up()")
             sleep(_POLL_S)
 
     def _behind(self, view: str, consistency: str) -> frozenset[str]:
@@ -148,7 +156,8 @@ class Index:
         deadline = monotonic() + self._timeout_s
         while (streams := self._decider.recorder.visible(limit=OVERLAY_EVENTS)) is None:
             if monotonic() > deadline:
-                raise StoreUnavailable("an open transaction holds back more of the log than can be looked through")
+                words = "an open transaction holds back more of the log than can be looked through"
+                raise StoreUnavailable(f"{words}; ask again when it has ended")
             sleep(_POLL_S)
             self._is_level(view)
         return list(self._ours(streams))

@@ -38,7 +38,7 @@ def reset(
             continue
         new = _successor(decider, known, successor, options, preserve_history=preserve_history)
         try:
-            position = decider.recorder.append((), _Unless(known, old, new))[0]
+            position = decider.append((), _Unless(known, old, new))[0]
         except _Moved:
             continue
         if old.batch.rows:

@@ -250,13 +250,14 @@ class Session:
             InvalidInput: ``before`` names no such message, ``at`` no version.
         """
         _check_window(last, max_tokens, count)
-        if include_removed:
-            messages = reversed(everything(self._forth(HISTORY_TOPICS, at)))
-        else:
-            messages = self._messages(at, first_page=LARGEST_PAGE if last is None or before is not None else last)
-        if before is not None:
-            messages = _before(messages, inputs.identifier("before", before))
-        return window(messages, last=last, max_tokens=max_tokens, count=count, exact=exact)
+        with self._writer.decider.watch.doing("query", query="history"):
+            if include_removed:
+                messages = reversed(everything(self._forth(HISTORY_TOPICS, at)))
+            else:
+                messages = self._messages(at, first_page=LARGEST_PAGE if last is None or before is not None else last)
+            if before is not None:
+                messages = _before(messages, inputs.identifier("before", before))
+            return window(messages, last=last, max_tokens=max_tokens, count=count, exact=exact)
 
     def edit_message(self, message_id: str, content: Json, **options: Unpack[WriteOptions]) -> Receipt:
         """Give a visible message another content; the original stays in the log."""

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -12,14 +13,22 @@ import msgspec
 from msgspec.structs import replace
 
 from turnlog import ids, inputs, resetting
-from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
+from turnlog.adapters.connect import LONGEST_TIMEOUT_S, Backend, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
-from turnlog.domain.errors import InvalidInput, NotOwner, SessionGone, SessionNotFound, StoreError, StoreUnavailable
+from turnlog.domain.errors import (
+    InvalidInput,
+    NotOwner,
+    OutcomeUnknown,
+    SessionGone,
+    SessionNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from turnlog.domain.events import Json
 from turnlog.domain.mapper import Codec
-from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.domain.recorder import Batch, Reader
 from turnlog.domain.values import (
     Erasure,
     ErasureReport,
@@ -46,6 +55,7 @@ from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
+from turnlog.telemetry import watch_of
 from turnlog.writing import SessionWriter, told
 
 if TYPE_CHECKING:
@@ -83,8 +93,10 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         new_id: gives ids; for tests.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns). Servers: ``pool_size``. PostgreSQL only: ``schema``, ``ordering``
-            (``auto``: appends take no lock; ``strict``: one after the other).
+            that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
+            and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
+            ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
+            (into how many the log's tables are split, when they are made).
 
     Raises:
         InvalidInput: an argument is not understood.
@@ -96,21 +108,23 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
             raise InvalidInput(name, "expected a function without arguments")
     query_timeout_s = inputs.seconds("query_timeout_s", options.pop("query_timeout_s", 10.0), most=LONGEST_TIMEOUT_S)
     max_event_bytes = inputs.number("max_event_bytes", options.pop("max_event_bytes", MAX_EVENT_BYTES), least=1024)
+    watch = watch_of(url, options)
     backend = connect(url, durability=durability, engine=engine, options=options)
     if options:
         backend.recorder.close()
         raise InvalidInput(next(iter(options)), "is not an option of this store")
     codec = Codec()
-    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes)
-    views = Engine(backend.recorder, backend.views, codec)
+    decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes, watch)
+    views = Engine(backend.recorder, backend.views, codec, watch=watch)
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
     except BaseException:
         backend.recorder.close()
         raise
+    watch.follow(views.status)
     index = Index(decider, views, backend.views, query_timeout_s)
-    return ConversationStore(_Parts(backend.recorder, backend.views, codec, decider, views, index, _Shared()))
+    return ConversationStore(_Parts(backend, codec, decider, views, index, _Shared()))
 
 
 class _Shared:
@@ -123,13 +137,22 @@ class _Shared:
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    recorder: Recorder
-    views: Any
+    backend: Backend
     codec: Codec
     decider: Decider
     engine: Engine
     index: Index
     shared: _Shared
+    is_bound: bool = False
+    """Whether all of it is inside a transaction that the application commits, or rolls back."""
+
+    def inside(self, backend: Backend) -> "_Parts":
+        """Return the same on another connection, which is in a transaction of the application's."""
+        d = self.decider
+        decider = Decider(backend.recorder, self.codec, d.tenant, d.clock, d.new_id, d.max_event_bytes)
+        engine = self.engine.elsewhere(backend.recorder, backend.views)
+        index = Index(decider, engine, backend.views, 0.0)  # nothing gets better while that transaction waits
+        return _Parts(backend, self.codec, decider, engine, index, _Shared(), is_bound=True)
 
 
 class ConversationStore:
@@ -141,9 +164,10 @@ class ConversationStore:
     def __init__(self, parts: _Parts, user_id: str | None = None) -> None:
         self._parts = parts
         self._user = user_id
-        self._recorder, self._codec, self._decider = parts.recorder, parts.codec, parts.decider
+        self._recorder, self._views = parts.backend.recorder, parts.backend.views
+        self._codec, self._decider = parts.codec, parts.decider
         self._engine, self._index = parts.engine, parts.index
-        self._prover = Prover(parts.recorder, parts.codec, parts.decider.tenant)
+        self._prover = Prover(self._recorder, parts.codec, parts.decider.tenant)
 
     def __enter__(self) -> Self:
         return self
@@ -241,6 +265,33 @@ class ConversationStore:
         """Return this store as that user sees it: only his sessions, others do not exist."""
         return ConversationStore(self._parts, self._owner(inputs.identifier("user_id", user_id)))
 
+    def using(self, connection: object) -> "ConversationStore":
+        """Return this store inside the transaction that an application has open on a connection of its own.
+
+        What is appended through it is committed with the application's rows, or not at all; an append that fails is
+        undone alone, and the transaction can go on. Everything can be read, what is not committed yet too (only
+        ``events()`` and ``position`` leave that out: it has no settled place in the log). A receipt's ``durability`` is
+        ``pending`` and its ``position`` holds if the transaction is committed. Until it ends, whoever else writes to
+        the same sessions waits, and readers of the log are not shown what was written after its first append; with
+        ``ordering="strict"`` every writer waits. Keep it short.
+
+        Nobody is told of the commit: ``on_committed`` is not called, and who subscribes sees the events within half a
+        second. What a handle knows and was rolled back it forgets when it next writes, or with ``refresh()``. Refused
+        are ``subscribe``, ``on_committed``, ``verify`` of all, whatever erases, and whatever writes views.
+
+        Args:
+            connection: a ``psycopg.Connection`` to this store's database, in a READ COMMITTED transaction.
+
+        Raises:
+            InvalidInput: it is not such a connection, or the store is not on PostgreSQL.
+            StoreUnavailable: the connection is closed, or its transaction has failed.
+        """
+        self._require_own("using")
+        using = self._parts.backend.using
+        if using is None:
+            raise InvalidInput("using", "needs a store on PostgreSQL; here an application's rows are somewhere else")
+        return ConversationStore(self._parts.inside(using(connection)), self._user)
+
     # --- queries ------------------------------------------------------------------------------------------------------
 
     def sessions(
@@ -326,6 +377,7 @@ class ConversationStore:
         Works within and across processes; ends when the subscription or the store is closed. A slow consumer costs no
         memory. To resume, pass the position of the last event that was dealt with.
         """
+        self._require_own("subscribe")
         start = self._recorder.position() if after is None else inputs.number("after", after, least=0)
         topics = topics_of(types, self._codec.registry)
 
@@ -363,6 +415,7 @@ class ConversationStore:
         A revision other than the stored one rebuilds it; ``progress`` is as in ``rebuild``. It is caught up by
         ``catch_up`` and by writers.
         """
+        self._require_own("add_projection")
         self._engine.add(projection, progress)
 
     def catch_up(self, progress: Callable[[RebuildProgress], object] | None = None) -> None:
@@ -370,6 +423,7 @@ class ConversationStore:
 
         ``progress`` is told after every page; what it raises interrupts.
         """
+        self._require_own("catch_up")
         self._index.level(progress=progress)
 
     def rebuild(self, view: str | None = None, progress: Callable[[RebuildProgress], object] | None = None) -> None:
@@ -381,6 +435,7 @@ class ConversationStore:
         Raises:
             InvalidInput: there is no such view. StoreError: somebody else is rebuilding it.
         """
+        self._require_own("rebuild")
         self._engine.rebuild(view, progress)
 
     # --- proof --------------------------------------------------------------------------------------------------------
@@ -398,6 +453,8 @@ class ConversationStore:
         ``turnlog heads``, or ``Head`` values).
         """
         self._require_all("verify")
+        if session_id is None:
+            self._require_own("verify")
         self.ping()
         session_id = inputs.optional(inputs.identifier, "session_id", session_id)
         others: list[str] = []
@@ -415,18 +472,21 @@ class ConversationStore:
         What he begins while it runs is erased in another. A session that cannot be read is erased too, unless whose it
         is cannot be told either: then it is among what is ``pending``.
         """
+        self._require_own("erase_user")
         owner = self._owner(inputs.identifier("user_id", user_id)) or user_id
         sessions = events = forks = 0
         found, unknown = self._sessions_of(owner)
         while found:
             forks += sum(loaded.state.forked_from is not None for loaded in found)
             plans = erase(self._decider, found)
-            for plan in plans:
-                self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
-            sessions += len(plans)
-            events += sum(plan.loaded.state.version for plan in plans)
-            found, unknown = self._sessions_of(owner)
-        pending = (*unknown, *(self._pending() if sessions else ()))
+            with _after_commit():
+                for plan in plans:
+                    self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
+                sessions += len(plans)
+                events += sum(plan.loaded.state.version for plan in plans)
+                found, unknown = self._sessions_of(owner)
+        with _after_commit():
+            pending = (*unknown, *(self._pending() if sessions else ()))
         return ErasureReport(sessions=sessions, events=events, forks=forks, pending=pending)
 
     def scrub(self, *, vacuum: bool = True) -> Erasure:
@@ -435,11 +495,12 @@ class ConversationStore:
         ``vacuum=False`` does not rewrite the database file: quicker, but its pages keep copies that SQLite made when
         it moved rows. Views that cannot forget are rebuilt. Backups are out of reach and yours to deal with.
         """
+        self._require_own("scrub")
         inputs.flag("vacuum", vacuum)
         self._catch_up_quietly()
         self._engine.purge()
         pending = self._unread()
-        pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
+        pending += [f"the rebuild of {name} that is running" for name in self._views.discard_builds()]
         pending += self._recorder.scrub(vacuum=vacuum)
         return Erasure(complete=not pending, pending=tuple(pending))
 
@@ -462,7 +523,7 @@ class ConversationStore:
     def _pending(self) -> tuple[str, ...]:
         """Name what may still hold bytes of something just erased."""
         pending = self._recorder.lingering()
-        pending += [f"the rebuild of {name} that is running" for name in self._parts.views.discard_builds()]
+        pending += [f"the rebuild of {name} that is running" for name in self._views.discard_builds()]
         return (*pending, *self._unread())
 
     def _unread(self) -> list[str]:
@@ -483,6 +544,7 @@ class ConversationStore:
 
     def on_committed(self, callback: Callable[[Receipt], object]) -> None:
         """Have ``callback`` told of each receipt after the commit; what it raises is logged and changes nothing."""
+        self._require_own("on_committed")
         self._require_all("on_committed")
         if not callable(callback):
             raise InvalidInput("callback", "expected a callable that takes a receipt")
@@ -502,25 +564,30 @@ class ConversationStore:
         if clear is None:
             raise InvalidInput("clear", "is for memory:// only; a log is never emptied")
         clear()
-        self._parts.views.clear()
+        self._views.clear()
 
     def close(self) -> None:
-        """Release everything, end subscriptions. Closing twice does nothing; closing what a user sees, neither."""
-        if self._user is not None:
+        """Release everything, end subscriptions. Closing twice does nothing.
+
+        Closing what a user sees does nothing, nor what is inside an application's transaction.
+        """
+        if self._user is not None or self._parts.is_bound:
             return
         self._parts.shared.closed.set()
         self._recorder.close()
-        self._parts.views.close()
+        self._views.close()
 
     # --- what sessions ask (see session.Home) -------------------------------------------------------------------------
 
     def delete_session(self, writer: SessionWriter, options: WriteOptions) -> Receipt:
         """Write the tombstone and destroy the content."""
+        self._require_own("delete")
         command = c.DeleteSession()
         (plan,) = erase(self._decider, [writer.loaded], said_with(command, options))
         writer.loaded = plan.loaded
-        pending = self._pending()
-        receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
+        with _after_commit():
+            pending = self._pending()
+            receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
         receipt = replace(receipt, erasure=Erasure(complete=not pending, pending=pending))
         self._committed(receipt)
         return receipt
@@ -540,9 +607,10 @@ class ConversationStore:
             newest = decider.load(source.state.id, source, reader).state
             return (batch if newest.user_id == source.state.user_id else fork_batch(decider, newest, new_id, version),)
 
-        self._recorder.append((), still)
-        fork = decider.load(new_id)
-        self._committed(decider.receipt_at(new_id, fork.state.version))
+        decider.append((), still)
+        with _after_commit():
+            fork = decider.load(new_id)
+            self._committed(decider.receipt_at(new_id, fork.state.version))
         return self._handle(fork, model=model)
 
     def reset_session(
@@ -551,13 +619,14 @@ class ConversationStore:
         """Start the successor and archive this session, in one append; the same ``command_id`` gives the same one."""
         decider, session_id = self._decider, writer.loaded.state.id
         successor, receipt = resetting.reset(decider, session_id, options, preserve_history=preserve_history)
-        writer.loaded = decider.load(session_id, writer.loaded)
-        new = decider.load(successor)
-        if new.state.deleted:
-            raise SessionGone(f"session {successor!r} was deleted")
-        if receipt is not None:
-            self._committed(receipt)
-            self._committed(decider.receipt_at(successor, new.state.version))
+        with _after_commit():
+            writer.loaded = decider.load(session_id, writer.loaded)
+            new = decider.load(successor)
+            if new.state.deleted:
+                raise SessionGone(f"session {successor!r} was deleted")
+            if receipt is not None:
+                self._committed(receipt)
+                self._committed(decider.receipt_at(successor, new.state.version))
         return self._handle(new, model=model)
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -597,6 +666,12 @@ class ConversationStore:
         if self._user is not None:
             raise InvalidInput(what, "is not for one user's store; call it on the store itself")
 
+    def _require_own(self, what: str) -> None:
+        if self._parts.is_bound:
+            raise InvalidInput(
+                what, "is not for a store inside an application's transaction; call it on the store itself"
+            )
+
     def _first_messages(self, history: Sequence[Mapping[str, Json] | Message] | None) -> list[Said]:
         if history is None:
             return []
@@ -604,6 +679,19 @@ class ConversationStore:
 
         new_id = self._decider.new_id
         return [_first_message(message, new_id) for message in structures.messages("history", history, str)]
+
+
+@contextmanager
+def _after_commit() -> Generator[None, None, None]:
+    """Read what a write led to; where that fails, the write is not to be taken for one that did not happen.
+
+    Raises:
+        OutcomeUnknown: it could not be read.
+    """
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise OutcomeUnknown(f"it was written, but what it led to cannot be read: {error}") from error
 
 
 def _found(check: Callable[[], list[str]]) -> list[str]:

@@ -102,7 +102,7 @@ class SessionWriter:
     ) -> Receipt:
         """Commit ``said``, of which ``decided`` may hold what follows on ``loaded``."""
         plan, receipt = self.decider.write(loaded, said, decided=decided, turn_key=turn_key)
-        if plan.loaded.state.version >= self.loaded.state.version:
+        if plan.loaded.state.version >= self.loaded.state.version or self.loaded is loaded:  # rolled back, it is lower
             self.loaded = plan.loaded
         if plan.writes:
             self._committed(receipt)

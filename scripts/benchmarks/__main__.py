@@ -15,7 +15,18 @@ from types import MappingProxyType
 import msgspec
 from rich.console import Console
 
-from scripts.benchmarks import aio, appending, conversations, processes, reading, report, storage, views
+from scripts.benchmarks import (
+    aio,
+    appending,
+    conversations,
+    postgresql,
+    processes,
+    reading,
+    report,
+    storage,
+    views,
+    writers,
+)
 from scripts.benchmarks.host import host
 from scripts.benchmarks.measuring import Figure, Setting
 from scripts.benchmarks.report import Report
@@ -37,6 +48,13 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
         "asyncio": aio.concurrent,
         "import": conversations.imported,
         "blob": storage.blob,
+        "threads": writers.threads,
+        "pg-append": postgresql.append,
+        "pg-writers": writers.writers,
+        "pg-latency": writers.latency,
+        "pg-read": postgresql.read,
+        "pg-views": postgresql.views,
+        "pg-asyncio": postgresql.concurrent,
     }
 )
 

@@ -28,30 +28,37 @@ def concurrent(setting: Setting) -> list[Figure]:
     """
     figures: list[Figure] = []
     for durability, messages in (("full", setting.pick(10, 1)), ("normal", setting.pick(40, 2))):
-        lags: list[list[float]] = []
         urls = [url_of(setting.folder / f"{durability}-{n}.db") for n in range(3)]
-        ours = partial(_asyncio, urls[0], durability, messages, lags)
-        counterparts: Sequence[tuple[str, Side]] = (
-            ("turnlog, one thread", partial(_blocking, urls[1], durability, messages)),
-            (f"turnlog, {MAX_THREADS} threads", partial(_threads, urls[2], durability, messages)),
-        )
         what = f"{SESSIONS} sessions on one event loop, durability {durability}"
-        for against, raw in counterparts:
-            pair = side_by_side(setting.pick(7, 1), ours, raw)
-            figures.append(compared("asyncio", what, pair, against=against, unit="writes/s"))
-        idle = asyncio.run(_idle(setting.pick(1.0, 0.1)))
-        for name, part in PARTS:
-            figures.append(
-                alone(
-                    "asyncio",
-                    f"{what}: the loop's lag, {name}",
-                    [_percentile(found, part) for found in lags],
-                    unit="s",
-                    target=PROMPT if name == "p99" else None,
-                    note=f"median of the rounds {median(_percentile(found, part) for found in lags) * 1000:.2f} ms,"
-                    f" of an idle loop {_percentile(idle, part) * 1000:.2f} ms",
-                )
+        figures += on_one_loop(setting, what, urls, durability, messages)
+    return figures
+
+
+def on_one_loop(setting: Setting, what: str, urls: Sequence[str], durability: str, messages: int) -> list[Figure]:
+    """Compare on three new stores, in each of which every session says so many messages a round."""
+    lags: list[list[float]] = []
+    ours = partial(_asyncio, urls[0], durability, messages, lags)
+    counterparts: Sequence[tuple[str, Side]] = (
+        ("turnlog, one thread", partial(_blocking, urls[1], durability, messages)),
+        (f"turnlog, {MAX_THREADS} threads", partial(_threads, urls[2], durability, messages)),
+    )
+    figures: list[Figure] = []
+    for against, raw in counterparts:
+        pair = side_by_side(setting.pick(7, 1), ours, raw)
+        figures.append(compared("asyncio", what, pair, against=against, unit="writes/s"))
+    idle = asyncio.run(_idle(setting.pick(1.0, 0.1)))
+    for name, part in PARTS:
+        figures.append(
+            alone(
+                "asyncio",
+                f"{what}: the loop's lag, {name}",
+                [_percentile(found, part) for found in lags],
+                unit="s",
+                target=PROMPT if name == "p99" else None,
+                note=f"median of the rounds {median(_percentile(found, part) for found in lags) * 1000:.2f} ms,"
+                f" of an idle loop {_percentile(idle, part) * 1000:.2f} ms",
             )
+        )
     return figures
 
 

@@ -57,12 +57,12 @@ def turn(setting: Setting) -> list[Figure]:
             session = store.session(user_id="user-1")
             pair = side_by_side(
                 setting.pick(15, 3),
-                partial(timed, n, partial(_take_turns, session, n)),
+                partial(timed, n, partial(take_turns, session, n)),
                 partial(log.round, raw.append_pairs, n, 2),
             )
             typical = side_by_side(
                 setting.pick(9, 3),
-                partial(typically, n, partial(_take_turns, session, 1)),
+                partial(typically, n, partial(take_turns, session, 1)),
                 partial(log.typically, raw.append_pairs, n, 2),
             )
         what = f"a turn of two messages, durability {durability}"
@@ -84,7 +84,7 @@ def late(setting: Setting) -> list[Figure]:
     for durability in DURABILITIES:
         n = _appends(setting, durability)
         long, short = (setting.folder / f"{durability}-{which}.db" for which in ("long", "short"))
-        long_session(long, messages)
+        long_session(url_of(long), messages)
         with (
             turnlog.open(url_of(long), durability=durability) as longer,
             turnlog.open(url_of(short), durability=durability) as shorter,
@@ -104,7 +104,7 @@ def opened(setting: Setting) -> list[Figure]:
     """Opening a session of 100,000 messages against one of 100, in one file: a snapshot, and 50 events after it."""
     messages, n = setting.pick(100_000, 2_000), 50
     path = setting.folder / "open.db"
-    long_session(path, messages)
+    long_session(url_of(path), messages)
     with turnlog.open(url_of(path)) as store:
         short = store.session(user_id="user-1")
         fill(short, 100)
@@ -129,7 +129,8 @@ def say(session: turnlog.Session, n: int) -> float:
     return timed(n, messages)
 
 
-def _take_turns(session: turnlog.Session, n: int) -> None:
+def take_turns(session: turnlog.Session, n: int) -> None:
+    """Say ``n`` turns of two messages, a commit each."""
     for _ in range(n):
         with session.turn():
             session.add_message("user", TEXT)

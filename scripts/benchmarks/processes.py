@@ -34,7 +34,7 @@ _SPAWN = get_context("spawn")
 _READY_S = 60
 
 
-class _Writer(NamedTuple):
+class Writer(NamedTuple):
     """What one process did: when it began and ended (the system's monotonic clock), its longest call, what failed."""
 
     began: float
@@ -53,8 +53,8 @@ def processes(setting: Setting) -> list[Figure]:
     path = setting.folder / "shared.db"
     with turnlog.open(url_of(path)) as store:
         store.session(LONG)
-    several: list[_Writer] = []
-    single: list[_Writer] = []
+    several: list[Writer] = []
+    single: list[Writer] = []
     pair = side_by_side(
         setting.pick(5, 1),
         partial(_append_at_once, path, PROCESSES, writes, several),
@@ -113,7 +113,7 @@ def start(setting: Setting) -> list[Figure]:
     ]
 
 
-def _append_at_once(path: Path, n: int, writes: int, writers: list[_Writer]) -> float:
+def _append_at_once(path: Path, n: int, writes: int, writers: list[Writer]) -> float:
     """Have ``n`` processes append at the same time; return all their writes per second."""
     barrier = _SPAWN.Barrier(n)
     started: list[tuple[SpawnProcess, Connection]] = []
@@ -123,7 +123,7 @@ def _append_at_once(path: Path, n: int, writes: int, writers: list[_Writer]) -> 
         process.start()
         writing.close()  # so that the end of the process is the end of the pipe
         started.append((process, reading))
-    done = [_Writer(*reading.recv()) for _, reading in started]
+    done = [Writer(*reading.recv()) for _, reading in started]
     for process, _ in started:
         process.join()
     writers += done
@@ -144,7 +144,7 @@ def _append(path: Path, writes: int, barrier: Barrier, results: Connection) -> N
                 errors.append(f"{type(error).__name__}: {error}")
             before, now = now, perf_counter()
             worst = max(worst, now - before)
-    results.send(_Writer(began, now, worst, tuple(errors)))
+    results.send(Writer(began, now, worst, tuple(errors)))
 
 
 def _python(code: str, *arguments: str) -> float:

@@ -28,7 +28,7 @@ def last(setting: Setting) -> list[Figure]:
     """
     messages, n = setting.pick(100_000, 2_000), setting.pick(200, 20)
     path = setting.folder / "last.db"
-    long_session(path, messages)
+    long_session(url_of(path), messages)
     connection = raw.connect(path)
     query = f"{_ROWS} ORDER BY originator_version DESC LIMIT 50"
 
@@ -58,7 +58,7 @@ def history(setting: Setting) -> list[Figure]:
     """
     messages, n = setting.pick(5_000, 500), setting.pick(5, 2)
     path = setting.folder / "history.db"
-    long_session(path, messages)
+    long_session(url_of(path), messages)
     with turnlog.open(url_of(path)) as store:
         session = store.get(LONG)
         blob = json.dumps(
@@ -88,7 +88,7 @@ def replay(setting: Setting) -> list[Figure]:
     as opening a session without a snapshot does; beside it, evolving alone, of events that are decoded already.
     """
     path = setting.folder / "replay.db"
-    events = mixed_session(path, setting.pick(100_000, 4_000))
+    events = mixed_session(url_of(path), setting.pick(100_000, 4_000))
     rounds = setting.pick(9, 3)
     connection = raw.connect(path)
     query = f"{_ROWS} ORDER BY originator_version"
@@ -99,13 +99,13 @@ def replay(setting: Setting) -> list[Figure]:
 
     read = partial(rate, events, rows)
     recorder = connect(url_of(path), durability="full", engine=None, options={}).recorder
-    folding = partial(rate, events, lambda: _fold(_facts(recorder)))
-    folded = side_by_side(rounds, folding, read)
+    folding = partial(rate, events, lambda: folded(facts_of(recorder)))
+    folds = side_by_side(rounds, folding, read)
     with turnlog.open(url_of(path)) as store:
         session = store.get(LONG)
-        replayed = side_by_side(rounds, partial(rate, events, lambda: _exhaust(session.replay())), read)
-    facts = list(_facts(recorder))  # last: so many values alive slow everything else down
-    evolved = side_by_side(rounds, folding, partial(rate, events, partial(_fold, facts)))
+        replayed = side_by_side(rounds, partial(rate, events, lambda: exhaust(session.replay())), read)
+    facts = list(facts_of(recorder))  # last: so many values alive slow everything else down
+    evolved = side_by_side(rounds, folding, partial(rate, events, partial(folded, facts)))
     recorder.close()
     connection.close()
     what = f"fold {events:,} events of one session"
@@ -113,7 +113,7 @@ def replay(setting: Setting) -> list[Figure]:
         compared(
             "replay",
             what,
-            folded,
+            folds,
             against="reading their rows",
             unit="events/s",
             target=A_THIRD,
@@ -130,7 +130,7 @@ def replay(setting: Setting) -> list[Figure]:
     ]
 
 
-def _facts(recorder: Recorder) -> Iterator[Fact]:
+def facts_of(recorder: Recorder) -> Iterator[Fact]:
     """Read and decode the stream page by page, as the store does."""
     codec, version = Codec(), 0
     while rows := recorder.select_stream(STREAM, after=version, limit=_PAGE):
@@ -138,10 +138,12 @@ def _facts(recorder: Recorder) -> Iterator[Fact]:
         version = rows[-1][1]
 
 
-def _fold(facts: Iterable[Fact]) -> None:
+def folded(facts: Iterable[Fact]) -> None:
+    """Fold facts of that stream."""
     fold(initial("default", LONG), facts)
 
 
-def _exhaust(items: Iterable[object]) -> None:
+def exhaust(items: Iterable[object]) -> None:
+    """Take all of them."""
     for _ in items:
         pass

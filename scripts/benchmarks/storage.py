@@ -38,7 +38,7 @@ def written(setting: Setting) -> list[Figure]:
         return figures
     for before in (100, setting.pick(100_000, 2_000)):
         ours, plain = (setting.folder / f"{before}-{which}.db" for which in ("ours", "raw"))
-        long_session(ours, before)
+        long_session(url_of(ours), before)
         _plain_session(plain, before)
         pair = side_by_side(setting.pick(5, 2), partial(_bytes, _say_and_close, ours), partial(_bytes, _insert, plain))
         what = f"bytes written per message, at message {before:,}"
@@ -54,7 +54,7 @@ def blob(setting: Setting) -> list[Figure]:
     figures: list[Figure] = []
     for before in setting.pick((100, 1_000, 5_000), (100, 1_000)):
         path = setting.folder / f"{before}.db"
-        long_session(path, before)
+        long_session(url_of(path), before)
         blobs = setting.folder / f"{before}-blob.db"
         _blob_session(blobs, before)
         with turnlog.open(url_of(path)) as store, closing(raw.connect(blobs)) as connection:

@@ -43,20 +43,20 @@ def fill(session: turnlog.Session, messages: int) -> None:
                 session.add_message(ROLES[i % 2], TEXT)
 
 
-def long_session(path: Path, messages: int) -> None:
+def long_session(url: str, messages: int) -> None:
     """Make a store that holds one session of so many messages, its views caught up and its snapshot recent."""
-    with turnlog.open(url_of(path), durability="normal") as store:
+    with turnlog.open(url, durability="normal") as store:
         fill(store.session(LONG, user_id="user-1"), messages)
         store.catch_up()
 
 
-def mixed_session(path: Path, events: int) -> int:
+def mixed_session(url: str, events: int) -> int:
     """Make a store that holds one session of about so many events of several kinds, half of them messages.
 
     Returns:
         How many events it has.
     """
-    with turnlog.open(url_of(path), durability="normal") as store:
+    with turnlog.open(url, durability="normal") as store:
         session = store.session(LONG, user_id="user-1")
         while session.version < events:
             with session.turn():
@@ -87,10 +87,10 @@ def conversation(number: int, messages: int) -> tuple[e.Event, ...]:
     )
 
 
-def write_log(path: Path, sessions: Iterable[Sequence[e.Event]]) -> None:
+def write_log(url: str, sessions: Iterable[Sequence[e.Event]]) -> None:
     """Append sessions in bulk to a store that may be new; its views have read nothing of them afterwards."""
-    turnlog.open(url_of(path)).close()
-    recorder = connect(url_of(path), durability="normal", engine=None, options={}).recorder
+    turnlog.open(url).close()
+    recorder = connect(url, durability="normal", engine=None, options={}).recorder
     try:
         batches = (_sealed(number, events) for number, events in enumerate(sessions))
         while some := tuple(islice(batches, _TOGETHER)):

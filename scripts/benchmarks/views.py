@@ -54,9 +54,9 @@ def rebuild(setting: Setting) -> list[Figure]:
     sizes = setting.pick((100_000, 1_000_000), (4_000, 20_000))
     for events in sizes:
         path = setting.folder / f"{events}.db"
-        write_log(path, (conversation(i, MESSAGES) for i in range(events // (MESSAGES + 5))))
+        write_log(url_of(path), (conversation(i, MESSAGES) for i in range(events // (MESSAGES + 5))))
         peaks: list[float] = []
-        pair = side_by_side(setting.pick(3, 1), partial(_rebuild, path, peaks), partial(_read, path, events))
+        pair = side_by_side(setting.pick(3, 1), partial(rebuilt, url_of(path), peaks), partial(_read, path, events))
         what = f"rebuild the session index, {events:,} events"
         figures += [
             compared("rebuild", what, pair, against="reading the log's rows", unit="events/s", target=FAST),
@@ -74,7 +74,7 @@ def sessions(setting: Setting) -> list[Figure]:
     total, n = setting.pick(1_000_000, 5_000), setting.pick(200, 20)
     users = total // 100
     path = setting.folder / "sessions.db"
-    write_log(path, ([SessionStarted(user_id=f"user-{i % users}", agent="concierge")] for i in range(total)))
+    write_log(url_of(path), ([SessionStarted(user_id=f"user-{i % users}", agent="concierge")] for i in range(total)))
     asked = cycle([f"user-{i}" for i in random.Random(0).sample(range(users), min(n, users))])  # noqa: S311 - no secret
     connection = raw.connect(path)
     with turnlog.open(url_of(path)) as store:
@@ -89,9 +89,9 @@ def sessions(setting: Setting) -> list[Figure]:
     return [compared("sessions", what, pair, against="the indexed query", target=THRICE)]
 
 
-def _rebuild(path: Path, peaks: list[float]) -> float:
+def rebuilt(url: str, peaks: list[float]) -> float:
     """Rebuild in a process of its own; return events per second, and note the peak in MB."""
-    done = subprocess.run([sys.executable, "-c", _REBUILD, url_of(path)], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", _REBUILD, url], stdout=subprocess.PIPE, text=True, check=True)
     speed, peak = json.loads(done.stdout)
     peaks.append(peak)
     return float(speed)

@@ -128,18 +128,23 @@ class Load:
 
     def run(self, seconds: float, also: Callable[[], object]) -> None:
         """Write for so long."""
-        ways = (self.several, self.late, self.savepoint_first, self.savepoint_later, self.copied)
         end = monotonic() + seconds
         while monotonic() < end:
             try:
-                self.random.choices(ways, (50, 10, 10, 10, 10))[0]()
-                self.end(good=self.random.random() >= 0.1, two_phases=self.random.random() < 0.1)
-            except _BUSY:
-                self.connection.rollback()
+                self.once()
             except psycopg.OperationalError:
                 self.connection.close()
                 self.connection = self.connected()
             also()
+
+    def once(self) -> None:
+        """Write in one of the ways; where another was first, roll back (which may find the connection killed)."""
+        ways = (self.several, self.late, self.savepoint_first, self.savepoint_later, self.copied)
+        try:
+            self.random.choices(ways, (50, 10, 10, 10, 10))[0]()
+            self.end(good=self.random.random() >= 0.1, two_phases=self.random.random() < 0.1)
+        except _BUSY:
+            self.connection.rollback()
 
 
 def through_turnlog(url: str, name: str) -> Callable[[], object]:

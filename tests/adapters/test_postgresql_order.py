@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from time import monotonic, sleep
 from typing import Self
 
@@ -68,21 +69,36 @@ def crash(server: PostgreSQL, _: str, over: threading.Event) -> None:
     server.start()
 
 
+@pytest.mark.parametrize("partitions", [1, 8])
 @pytest.mark.parametrize(
     "disturbance", [nothing, *(pytest.param(d, marks=hostile) for d in (kills, idle_elsewhere, crash))]
 )
-def test_every_event_once_and_in_order(server: PostgreSQL, disturbance: Disturbance) -> None:
+def test_every_event_once_and_in_order(server: PostgreSQL, disturbance: Disturbance, partitions: int) -> None:
     """Eight processes that sleep before their commits, roll back, and worse: nothing is missed, repeated or late."""
-    with _Run(server, disturbance) as run:
+    with _Run(server, disturbance, partitions) as run:
         seen, there = run.read(_settled(run.recorder))
+    figures = _figures(seen, there)
+    print(disturbance.__name__, partitions, figures)  # noqa: T201 - what a long run is for; -rP shows it
     assert len(there) > WRITERS
+    assert (figures["missed"], figures["twice"], figures["late"]) == (0, 0, 0)
     assert seen == there
+
+
+def _figures(seen: list[int], there: list[int]) -> dict[str, int]:
+    return {
+        "events": len(there),
+        "holes": max(there, default=0) - len(there),
+        "missed": len(set(there) - set(seen)),
+        "twice": len(seen) - len(set(seen)),
+        "late": sum(position <= before for before, position in pairwise(seen)),
+        "never there": len(set(seen) - set(there)),
+    }
 
 
 @hostile
 def test_the_test_can_fail(server: PostgreSQL) -> None:
     """A reader that believes what it sees misses events under the same load."""
-    with _Run(server, nothing) as run, psycopg.connect(run.url, autocommit=True) as connection:
+    with _Run(server, nothing, 1) as run, psycopg.connect(run.url, autocommit=True) as connection:
 
         def believe(after: int) -> list[int]:
             select = "SELECT position FROM turnlog_events WHERE position > %s ORDER BY position LIMIT 500"
@@ -105,15 +121,16 @@ def _settled(recorder: Recorder) -> Read:
 class _Run:
     """Writers, a disturbance, and a reader."""
 
-    def __init__(self, server: PostgreSQL, disturbance: Disturbance) -> None:
+    def __init__(self, server: PostgreSQL, disturbance: Disturbance, partitions: int) -> None:
         self.server = server
+        self._options = {"timeout_s": 5.0, "partitions": partitions}
         self.url = server.new_schema()
         self._disturbance = disturbance
         self._over = threading.Event()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        backend = connect(self.url, durability="full", engine=None, options={"timeout_s": 5.0})
+        backend = connect(self.url, durability="full", engine=None, options=self._options)
         self.recorder = backend.recorder
         self._stack.callback(backend.views.close)
         self._stack.callback(self.recorder.close)

@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from tests.servers import HOST, PostgreSQL
 from turnlog.adapters.postgresql_connection import run
+from turnlog.adapters.postgresql_patience import Inquiry, PatientConnection
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable
 
@@ -99,6 +100,24 @@ def test_a_forked_child_has_its_own(pool: Pool) -> None:
     os.close(writing)
     with pool.read() as connection:
         assert connection.info.backend_pid == mine
+
+
+def test_what_the_server_is_at_work_on_is_waited_for(postgresql_url: str) -> None:
+    """A statement may take longer than patience lasts: the server is asked, and is at it."""
+    with Pool(postgresql_url, timeout_s=0.4) as pool:
+        assert pool.rows("SELECT 1 FROM pg_sleep(1.5)") == [(1,)]
+
+
+def test_a_server_that_refuses_to_tell() -> None:
+    """It is believed to be at work for a while, and then no more."""
+    given_up: list[str] = []
+
+    def refuse() -> PatientConnection:
+        raise psycopg.OperationalError("too many clients")
+
+    inquiry = Inquiry(refuse, 0, lambda: given_up.append("given up"))
+    assert [inquiry() for _ in range(3)] == [True, True, False]
+    assert given_up == ["given up"]
 
 
 def test_an_application_s_own_pool(postgresql_url: str) -> None:

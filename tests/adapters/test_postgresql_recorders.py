@@ -198,7 +198,12 @@ class TestFactory(shipped.InfrastructureFactoryTestCase[pg.PostgreSQLFactory]):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("POSTGRES_DBNAME", ""), ("ORIGINATOR_ID_TYPE", "number"), ("POSTGRES_ORDERING", "some")],
+    [
+        ("POSTGRES_DBNAME", ""),
+        ("ORIGINATOR_ID_TYPE", "number"),
+        ("POSTGRES_ORDERING", "some"),
+        ("POSTGRES_PARTITIONS", "0"),
+    ],
 )
 def test_factory_names_what_is_wrong(postgresql: PostgreSQL, postgresql_url: str, variable: str, value: str) -> None:
     """A factory that is configured badly says which variable it is."""

@@ -15,10 +15,10 @@ from turnlog.domain.recorder import Batch, Recorder
 _versions = count(1)
 
 
-@pytest.fixture
-def recorder(postgresql_url: str) -> Iterator[Recorder]:
+@pytest.fixture(params=[1, 3], ids=["plain", "partitions"])
+def recorder(postgresql_url: str, request: pytest.FixtureRequest) -> Iterator[Recorder]:
     """A recorder on an empty log, that reads."""
-    backend = connect(postgresql_url, durability="full", engine=None, options={})
+    backend = connect(postgresql_url, durability="full", engine=None, options={"partitions": request.param})
     yield backend.recorder
     backend.recorder.close()
     backend.views.close()

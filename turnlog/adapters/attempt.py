@@ -4,20 +4,17 @@ Where the connection breaks, the very same rows are sent again: they can be ther
 or they are found to be there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import uniform
 from time import monotonic, sleep
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreUnavailable
 from turnlog.domain.mapper import StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader
+from turnlog.domain.recorder import Again, Batch, KeyRow, Reader
 
-LOSSES = 2
-"""After so many lost races an append no longer waits between its tries: a backend then holds its streams."""
 LONGEST_PAUSE_S = 0.05
-Again: TypeAlias = Callable[[Reader], Sequence[Batch]]
 
 
 class Taken(Exception):
@@ -52,8 +49,14 @@ class Log(Protocol):
         """
         ...
 
+    def queues(self, batches: Sequence[Batch]) -> bool:
+        """Return whether these are not simply written, but asked for from the start: their streams are contended."""
+        ...
+
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
-        """Commit what ``again`` returns; ``before`` is what did not fit, ``losses`` how many races were lost so far.
+        """Commit what ``again`` returns; ``losses``: how many races were lost so far.
+
+        ``before`` is what did not fit or, where nothing was lost yet, what is to be written if it does.
 
         Raises:
             Taken, Undone, Lost, Broken.
@@ -69,9 +72,14 @@ class Log(Protocol):
         ...
 
 
-def appended(log: Log, batches: Sequence[Batch], again: Again, *, timeout_s: float) -> list[int]:
-    """Commit ``batches``, see ``Recorder.append``: tried until it is committed, refused, or the time is over."""
-    attempt = _Attempt(log, batches, again)
+def appended(
+    log: Log, batches: Sequence[Batch], again: Again, *, timeout_s: float, doubtful: bool = False
+) -> list[int]:
+    """Commit ``batches``, see ``Recorder.append``: tried until it is committed, refused, or the time is over.
+
+    ``doubtful``: they were sent before, on a connection that broke.
+    """
+    attempt = _Attempt(log, batches, again, doubtful=doubtful)
     deadline = monotonic() + timeout_s
     try:
         while (positions := attempt.once()) is None:
@@ -86,34 +94,47 @@ def appended(log: Log, batches: Sequence[Batch], again: Again, *, timeout_s: flo
 
 
 class _Attempt:
-    def __init__(self, log: Log, batches: Sequence[Batch], again: Again) -> None:
+    def __init__(self, log: Log, batches: Sequence[Batch], again: Again, *, doubtful: bool) -> None:
         self._log = log
         self._again = again
         self._batches = batches
-        self._fits = bool(batches)
+        self._fits = bool(batches) and (doubtful or not log.queues(batches))
         self._losses = self._tries = 0
         self._error: BaseException | None = None
-        self.doubtful = False
+        self._broke = False
+        self.doubtful = doubtful
         """Whether the rows may be there although nobody said so."""
 
     def once(self) -> list[int] | None:
         """Try; return the positions, or ``None`` where it is worth another try."""
         self._tries += 1
+        self._broke = False
         try:
             if self._fits:
                 return self._log.write(self._batches)
             return self._log.ask(self._decide, self._batches, self._losses)
         except Taken as error:
-            if self.doubtful and (positions := self._found()) is not None:
-                return positions
-            self.doubtful = self._fits = False
-            self._losses += 1
-            self._error = error.__cause__
+            return self._taken(error)
         except (Undone, Broken) as error:
-            self._error = error.__cause__
+            self._error, self._broke = error.__cause__, isinstance(error, Broken)
         except Lost as error:
-            self.doubtful = self._fits = True
+            self.doubtful = self._fits = self._broke = True
             self._error = error.__cause__
+        return None
+
+    def _taken(self, error: Taken) -> list[int] | None:
+        """Return the positions if it was this append that took them, before; else have it decided anew."""
+        if self.doubtful:
+            try:
+                positions = self._found()
+            except StoreUnavailable as unavailable:
+                self._error = unavailable
+                return None
+            if positions is not None:
+                return positions
+        self.doubtful = self._fits = False
+        self._losses += 1
+        self._error = error.__cause__
         return None
 
     def _decide(self, reader: Reader) -> Sequence[Batch]:
@@ -122,12 +143,12 @@ class _Attempt:
 
     def pause(self) -> None:
         """Wait a little, by chance, so that those who race do not meet again."""
-        if self._losses != 1 and self._losses <= LOSSES:
+        if not self._losses:  # else it holds what it raced for
             sleep(uniform(0, min(0.001 * 2**self._tries, LONGEST_PAUSE_S)))  # noqa: S311 - not a secret
 
     def given_up(self) -> Exception:
         """Return what to raise when the time is over."""
-        if self._losses:
+        if self._losses and not self._broke:
             return ConcurrencyConflict(f"other writers were first {self._losses} times")
         return StoreUnavailable(f"{self._log.name}: gave up after {self._tries} tries: {self._error}")
 

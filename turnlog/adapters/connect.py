@@ -1,5 +1,6 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import category
@@ -15,6 +16,7 @@ SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
+MOST_PARTITIONS = 256
 
 
 class Backend(NamedTuple):
@@ -22,6 +24,8 @@ class Backend(NamedTuple):
 
     recorder: Recorder
     views: Any
+    using: "Callable[[object], Backend] | None" = None
+    """Return the same inside the transaction of an application's connection, where the backend can do that."""
 
 
 def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -96,6 +100,7 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
 def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.names import Names, identifier
     from turnlog.adapters.postgresql import PostgreSQLRecorder
+    from turnlog.adapters.postgresql_bound import Using
     from turnlog.adapters.postgresql_pool import Pool
     from turnlog.adapters.postgresql_views import PostgreSQLViews
 
@@ -103,6 +108,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     ordering = options.pop("ordering", "auto")
     if ordering not in ORDERINGS:
         raise InvalidInput("ordering", f"expected one of {', '.join(ORDERINGS)}, got {ordering!r:.100}")
+    partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
     pool = Pool(
         url,
         engine=engine,
@@ -114,12 +120,17 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     )
     try:
         views = PostgreSQLViews(pool, names)
-        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering)
+        recorder = PostgreSQLRecorder(pool, names, views, ordering=ordering, partitions=partitions)
         recorder.prepare()
     except BaseException:
         pool.close()
         raise
-    return Backend(recorder, views)
+    using = Using(recorder, views)
+
+    def inside(connection: object) -> Backend:
+        return Backend(*using(connection))
+
+    return Backend(recorder, views, inside)
 
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -145,6 +156,10 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         pool.close()
         raise
     return Backend(recorder, views)
+
+
+def _partitions(field: str, value: object) -> int:
+    return inputs.number(field, value, least=1, most=MOST_PARTITIONS)
 
 
 def sqlite_path(url: str) -> str:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from turnlog.domain.errors import StoreUnavailable
-from turnlog.domain.recorder import Batch, Reader
+from turnlog.domain.recorder import Again, Batch
 
-Again = Callable[[Reader], Sequence[Batch]]
 MOST = 64
 """As many appends share a transaction, at most."""
 IDLE_S = 1.0
@@ -29,8 +28,8 @@ class Request:
     def __init__(self, batches: Sequence[Batch], again: Again) -> None:
         self.batches = batches
         self.again = again
-        self.positions: list[int] = []
-        self.error: BaseException | None = None
+        self.positions: list[int] | None = None
+        self.error: Exception | None = None
         self.done = threading.Lock()
         self.done.acquire()
 
@@ -50,16 +49,19 @@ class Grouping:
 
     Args:
         write: writes the requests that it gets by calling its argument, at the latest moment, and gives each its
-            ``positions`` or its ``error``; what it raises, all of them get.
+            ``positions`` or its ``error``; what it raises, all get that have neither.
+        ways: how many appends find a free way at the same time (see ``alone_or_together``).
     """
 
-    def __init__(self, write: Callable[[Take], None], timeout_s: float) -> None:
+    def __init__(self, write: Callable[[Take], None], timeout_s: float, *, ways: int = 0) -> None:
         self._write = write
         self._timeout_s = timeout_s
+        self._number_of_ways = ways
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
+        self._ways = deque([None] * self._number_of_ways)
         self._queue: deque[Request] = deque()
         self._come = threading.Semaphore(0)
         self._guard = threading.Lock()
@@ -69,6 +71,21 @@ class Grouping:
     def waiting(self) -> int:
         """How many appends are in the queue."""
         return len(self._queue)
+
+    def alone_or_together(
+        self, alone: Callable[[Sequence[Batch], Again], list[int]], batches: Sequence[Batch], again: Again
+    ) -> list[int]:
+        """Write an append by ``alone``, if there is a free way, or else with others'."""
+        if self._pid != os.getpid():
+            self._start()
+        try:
+            self._ways.pop()
+        except IndexError:
+            return self.append(batches, again)
+        try:
+            return alone(batches, again)
+        finally:
+            self._ways.append(None)
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Have an append written with others'; return its positions, or raise what it raised.
@@ -88,8 +105,8 @@ class Grouping:
         except BaseException:  # interrupted: what nobody has taken up yet will not be written
             self._withdrawn(request)
             raise
-        if request.error is not None:
-            raise request.error
+        if request.positions is None:
+            raise request.error or StoreUnavailable("it was not written")
         return request.positions
 
     def _withdrawn(self, request: Request) -> bool:
@@ -130,7 +147,7 @@ class Grouping:
                 self._write(take)
         except Exception as error:  # noqa: BLE001 - it is raised where the appends were called
             for request in take():
-                request.error = error
+                request.error = request.error or error
         finally:
             for request in taken:
                 request.done.release()

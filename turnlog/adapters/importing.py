@@ -95,7 +95,7 @@ class Group:
             return _batches(decided)
 
         batches = _batches(decided)
-        positions = iter(self._decider.recorder.append(batches, again) if batches else ())
+        positions = iter(self._decider.append(batches, again) if batches else ())
         for one, plan in zip(planned, decided, strict=True):
             if isinstance(plan, str):
                 yield one, plan

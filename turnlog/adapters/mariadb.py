@@ -10,10 +10,11 @@ Durability: the server's settings decide (mariadb_storage.py): ``full`` is ``inn
 Statements are those that both servers understand: no RETURNING, no sequences.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from turnlog.adapters import mariadb_storage, mariadb_tables
 from turnlog.adapters.attempt import appended
+from turnlog.adapters.grouping import Grouping, Take
 from turnlog.adapters.mariadb_connection import Connection, run
 from turnlog.adapters.mariadb_factory import MariaDBFactory
 from turnlog.adapters.mariadb_pool import Pool
@@ -22,7 +23,8 @@ from turnlog.adapters.mariadb_tracking import MariaDBProcessRecorder, MariaDBTra
 from turnlog.adapters.mariadb_writing import Appending, Forgetting
 from turnlog.adapters.names import Names, name_range
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.adapters.server_group import write_together
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
     "MariaDBAggregateRecorder",
@@ -42,6 +44,7 @@ class MariaDBRecorder(MariaDBProcessRecorder):
         self.durability = pool.durability
         self._names = names
         keys, snapshots = pool.table(names.keys), pool.table(names.snapshots)
+        self.grouping = Grouping(self.together, pool.timeout_s, ways=1)
         self._appending = Appending(self, keys, snapshots, views)
         self._select_keys = f"SELECT kind, `key`, version, fingerprint, seal FROM {keys} WHERE originator_id = %s"
         self._select_snapshot = f"SELECT version, revision, hash, state, seal FROM {snapshots} WHERE originator_id = %s"
@@ -55,12 +58,23 @@ class MariaDBRecorder(MariaDBProcessRecorder):
         mariadb_tables.prepare(self.pool, self._names)
         self.durability = mariadb_storage.durability(self.pool)
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``, see ``Recorder``: decided again under the lock, a conflict cannot come twice."""
-        with self.pool.translating():
-            positions = appended(self._appending, batches, again, timeout_s=self.pool.timeout_s)
+        if any(batch.erase for batch in batches):
+            positions = self._alone(batches, again)
+        else:
+            positions = self.grouping.alone_or_together(self._alone, batches, again)
         self.tell()
         return positions
+
+    def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
+        with self.pool.translating():
+            return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
+
+    def together(self, take: Take) -> None:
+        """Commit appends of several threads, together as far as it can be."""
+        with self.pool.translating():
+            write_together(self._appending, self._alone, take)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""

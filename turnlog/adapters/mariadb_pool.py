@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from select import POLLERR, POLLHUP, POLLIN, poll
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple, Self, TypeAlias, cast
 
 import pymysql
@@ -20,6 +20,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.mariadb_connection import (
+    HUNG_UP,
     Connection,
     Parameters,
     as_it_is,
@@ -39,6 +40,7 @@ from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, Stor
 
 IDLE_S = 30.0
 """A connection that lay idle for longer is asked whether it lives; before, only whether it was hung up on."""
+RETRY_S = 0.01
 LOCK_WAIT = 1205
 _CORRUPT = frozenset({126, 127, 134, 1030, 1034, 1035, 1054, 1146, 1194, 1195, 1712, 1877, 1932})
 _OURS = (pymysql.Error, alchemy.TimeoutError)
@@ -155,19 +157,16 @@ class Pool:
             StoreUnavailable, CorruptLog: the driver's errors, translated.
         """
         with self.translating():
-            try:
-                return self._rows(statement, parameters)
-            except Lost:
-                return self._rows(statement, parameters)
+            return self._rows(statement, parameters)
 
-    def _rows(self, statement: str, parameters: Parameters) -> list[Any]:
+    def _rows(self, statement: str, parameters: Parameters, *, patient: bool = True) -> list[Any]:
         with self._lent() as connection:
             try:
                 return list(run(connection, statement, parameters).fetchall())
             except pymysql.Error as error:
-                if is_cut(connection, error):
-                    raise Lost from error
-                raise
+                if not is_cut(connection, error) or not patient:
+                    raise
+        return self._rows(statement, parameters, patient=False)
 
     @contextmanager
     def transaction(self, *, lets_go: bool = False) -> Generator[Connection, None, None]:
@@ -265,8 +264,15 @@ class Pool:
 
     def _borrow(self) -> tuple[PoolProxiedConnection, Connection]:
         self._check()
+        deadline = monotonic() + self.timeout_s
         while True:
-            proxied = self._pool.connect() if self._engine is None else self._engine.raw_connection()
+            try:
+                proxied = self._pool.connect() if self._engine is None else self._engine.raw_connection()
+            except pymysql.Error as error:
+                if number(error) not in HUNG_UP or monotonic() > deadline:
+                    raise
+                sleep(RETRY_S)  # it came about, and broke before it was set
+                continue
             connection: Any = proxied.dbapi_connection
             if self._lives(connection, proxied.info.get(_USED)):
                 return proxied, connection
@@ -325,10 +331,8 @@ class Pool:
             yield
         except _OURS as error:
             raise self.translated(error) from error
-        except Lost as error:
-            raise self.translated(error.__cause__ or error) from error
 
-    def translated(self, error: BaseException) -> TurnlogError:
+    def translated(self, error: Exception) -> TurnlogError:
         """Return the error of turnlog that says what the driver's means."""
         if self._closed:
             return StoreUnavailable(f"{self.name} is closed")

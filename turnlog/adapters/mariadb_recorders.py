@@ -6,14 +6,11 @@ What turnlog asks for on top of them is in mariadb.py, which also says how atomi
 from collections.abc import Sequence
 from typing import Any
 
-import pymysql
-from eventsourcing.persistence import IntegrityError
-
 from turnlog.adapters import mariadb_tables as tables
 from turnlog.adapters.attempt import Lost
 from turnlog.adapters.following import News
 from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row, of_the_library
-from turnlog.adapters.mariadb_connection import TAKEN, Connection, number, run
+from turnlog.adapters.mariadb_connection import Connection, run
 from turnlog.adapters.mariadb_head import Head, head_name
 from turnlog.adapters.mariadb_pool import Pool
 from turnlog.adapters.names import name_range
@@ -51,28 +48,20 @@ class MariaDBAggregateRecorder(OriginatorRecorder):
         return [statement.format(**given) for statement in (tables.EVENTS, tables.HEAD, tables.HEAD_ROW)]
 
     def _insert_events(self, rows: Sequence[Row], **kwargs: Any) -> list[int]:
-        try:
-            with self.pool.translating():
-                last = self._insert(rows, **kwargs)
-        except Lost as error:
-            raise OutcomeUnknown(f"{self.pool.name}: the connection broke during an append") from error
-        return list(range(last - len(rows) + 1, last + 1))
-
-    def _insert(self, rows: Sequence[Row], **kwargs: Any) -> int:
-        try:
-            if kwargs.get("tracking") is None:
-                with self.pool.autocommit() as connection:
-                    last = self.head.commit(connection, rows)
-                if last is not None:
-                    return last
-            with self.pool.transaction() as connection:
+        last = None if kwargs.get("tracking") is not None else self._commit(rows)
+        if last is None:
+            with self.pool.write() as connection:
                 last = self.head.insert(connection, self.head.hold(connection), rows)
                 self._also(connection, **kwargs)
-        except pymysql.IntegrityError as error:
-            if number(error) == TAKEN:
-                raise IntegrityError(error) from error
-            raise
-        return last
+        return list(range(last - len(rows) + 1, last + 1))
+
+    def _commit(self, rows: Sequence[Row]) -> int | None:
+        with self.pool.translating():
+            try:
+                with self.pool.autocommit() as connection:
+                    return self.head.commit(connection, rows)
+            except Lost as error:
+                raise OutcomeUnknown(f"{self.pool.name}: the connection broke during an append") from error
 
     def _also(self, connection: Connection, **kwargs: Any) -> None:
         """Do what else belongs into the transaction (see the process recorder)."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pymysql
 
-from turnlog.adapters.attempt import Again, Taken, Undone
+from turnlog.adapters.attempt import Taken, Undone
 from turnlog.adapters.library import Row
 from turnlog.adapters.mariadb_connection import TAKEN, Connection, number, rendered, run
 from turnlog.adapters.mariadb_head import Head
@@ -16,7 +16,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict
 from turnlog.domain.mapper import StreamRow
-from turnlog.domain.recorder import Batch, KeyRow
+from turnlog.domain.recorder import Again, Batch, KeyRow
 
 _DEADLOCKS = frozenset({1205, 1213})
 """Numbers of errors: a lock was waited for too long, and two waited for each other. All of it is rolled back then."""
@@ -74,6 +74,10 @@ class Appending:
                     return _positions(last, batches)
             with self._writing(batches) as (connection, after):
                 return self._insert(connection, after, batches)
+
+    def queues(self, batches: Sequence[Batch]) -> bool:  # noqa: ARG002 - the port's
+        """Return that they do not: whoever asks keeps everybody else out."""
+        return False
 
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
         """Commit what ``again`` returns: it reads, and is committed, while everybody else is kept out."""

@@ -8,7 +8,7 @@ application's own, written in SQL) are the same code as on a file.
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
@@ -30,7 +30,7 @@ from turnlog.adapters.following import Follow
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict, StoreUnavailable
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 Row = tuple[Any, int, str, bytes]
 """(originator id, version, topic, state)."""
@@ -229,7 +229,7 @@ class MemoryRecorder(MemoryProcessRecorder):
         self._forgotten: set[str] = set()
         self._closed = False
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``; see ``Recorder``."""
         with self._lock:
             self._require_open()

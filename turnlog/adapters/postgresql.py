@@ -8,10 +8,11 @@ Durability: ``full`` waits for the disk and for synchronous standbys, ``normal``
 less, a crash would give positions a second time that readers have passed. A server with ``fsync=off`` is told so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from turnlog.adapters import postgresql_storage, postgresql_tables
 from turnlog.adapters.attempt import appended
+from turnlog.adapters.grouping import Grouping, Take
 from turnlog.adapters.names import Names, name_range
 from turnlog.adapters.postgresql_attempt import Appending
 from turnlog.adapters.postgresql_factory import PostgreSQLFactory
@@ -23,7 +24,8 @@ from turnlog.adapters.postgresql_recorders import (
 from turnlog.adapters.postgresql_tracking import PostgreSQLProcessRecorder, PostgreSQLTrackingRecorder
 from turnlog.adapters.postgresql_writing import Forgetting, Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.adapters.server_group import write_together
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
     "PostgreSQLAggregateRecorder",
@@ -38,7 +40,15 @@ __all__ = [
 class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again until it fits, and erasing."""
 
-    def __init__(self, pool: Pool, names: Names, views: Forgetting | None = None, *, ordering: str = "auto") -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        names: Names,
+        views: Forgetting | None = None,
+        *,
+        ordering: str = "auto",
+        partitions: int | None = None,
+    ) -> None:
         super().__init__(
             pool,
             events_table=names.events,
@@ -46,11 +56,13 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             views=pool.table(names.views),
             originator_id_type="text",
             ordering=ordering,
+            partitions=partitions,
         )
         self.durability = pool.durability
         self._names = names
         self._keys_table, self._snapshots_table = pool.table(names.keys), pool.table(names.snapshots)
         self.writing = Writing(self.events_table, self._keys_table, self._snapshots_table, views)
+        self.grouping = Grouping(self.together, pool.timeout_s, ways=max(pool.size - 1, 1))
         self._appending = Appending(self)
         self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {self._keys_table}"
         self._select_some_keys = (
@@ -69,23 +81,38 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
         Raises:
             StoreError: a newer turnlog made them.
+            InvalidInput: they are there, in another number of partitions than was asked for.
         """
-        postgresql_tables.prepare(self.pool, self._names)
+        postgresql_tables.prepare(self.pool, self._names, self._partitions)
         self.durability = postgresql_storage.durability(self.pool)
 
     # --- append -------------------------------------------------------------------------------------------------------
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
-        """Commit ``batches``, see ``Recorder``."""
-        with self.pool.translating():
-            positions = appended(self._appending, batches, again, timeout_s=self.pool.timeout_s)
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
+        """Commit ``batches``, see ``Recorder``. Who would have to wait for a connection shares one, and a statement."""
+        if any(batch.erase for batch in batches):
+            positions = self._alone(batches, again)
+        else:
+            positions = self.grouping.alone_or_together(self._alone, batches, again)
         if positions:
             self.news.ring()
         return positions
 
+    def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
+        with self.pool.translating():
+            return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
+
+    def together(self, take: Take) -> None:
+        """Commit appends of several threads, together as far as it can be."""
+        with self.pool.translating():
+            write_together(self._appending, self._alone, take)
+
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
-        """Return those of the keys that were used, see ``Reader``."""
-        return [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        """Return those of the keys that were used, see ``Reader``: by something as safe as an append that returned."""
+        found = [sealed_key(stream, row) for row in self.pool.rows(*self.keys_query(stream, keys))]
+        if found and not self.pool.read_only:
+            self.pool.confirm()
+        return found
 
     def keys_query(self, stream: str, keys: Sequence[tuple[str, str]]) -> tuple[str, Sequence[object]]:
         """Return the statement that reads some keys, and its parameters."""
@@ -93,8 +120,11 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""
-        rows = self.pool.rows(self._select_keys + " WHERE originator_id = %b ORDER BY version, kind, key", (stream,))
-        return [sealed_key(stream, row) for row in rows]
+        return [sealed_key(stream, row) for row in self.pool.rows(*self.all_keys_query(stream))]
+
+    def all_keys_query(self, stream: str) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads every key of a stream, and its parameters."""
+        return self._select_keys + " WHERE originator_id = %b ORDER BY version, kind, key", (stream,)
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, see ``Reader``."""
@@ -109,12 +139,20 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
         self.tail.head()
         if not self.tail.in_doubt:
             return []
-        statement = f"SELECT originator_id FROM {self.events_table} WHERE position > %b ORDER BY position LIMIT %b"
-        rows = self.pool.rows(statement, (self.tail.settled, limit + 1))
+        rows = self.pool.rows(*self.above_query(self.tail.settled, limit + 1))
         return None if len(rows) > limit else list({row[0]: None for row in rows})
 
+    def above_query(self, position: int, limit: int) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads whose the events above a position are, and its parameters."""
+        statement = f"SELECT originator_id FROM {self.events_table} WHERE position > %b ORDER BY position LIMIT %b"
+        return statement, (position, limit)
+
     def streams(self, *, prefix: str, after: str = "", limit: int) -> list[str]:
-        """Return names of streams, see ``Recorder``: each is one step in the index, however long it is."""
+        """Return names of streams, see ``Recorder``."""
+        return [row[0] for row in self.pool.rows(*self.streams_query(prefix, after, limit))]
+
+    def streams_query(self, prefix: str, after: str, limit: int) -> tuple[str, Sequence[object]]:
+        """Return the statement that reads names of streams: each is one step in the index, however long it is."""
         low, high = name_range(prefix)
         next_one = f"SELECT originator_id FROM {self.events_table} WHERE originator_id > {{}} AND originator_id < %b"
         next_one += " ORDER BY originator_id LIMIT 1"
@@ -123,7 +161,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
             f" SELECT ({next_one.format('names.originator_id')}) FROM names WHERE originator_id IS NOT NULL)"
             " SELECT originator_id FROM names WHERE originator_id IS NOT NULL LIMIT %b"
         )
-        return [row[0] for row in self.pool.rows(statement, (max(after, low), high, high, limit))]
+        return statement, (max(after, low), high, high, limit)
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -133,7 +171,12 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
     def size_bytes(self) -> int | None:
         """Return how much the tables and their indexes use."""
-        return postgresql_storage.size_bytes(self.pool, self._names)
+        ((size,),) = self.pool.rows(*self.size_query(), prepare=False)
+        return int(size)
+
+    def size_query(self) -> tuple[str, Sequence[object]]:
+        """Return the statement that says how much is used, and its parameters."""
+        return postgresql_storage.size_query(self.pool, self._names)
 
     def lingering(self) -> list[str]:
         """Return where erased bytes may linger: PostgreSQL keeps old versions of rows, and its write-ahead log."""

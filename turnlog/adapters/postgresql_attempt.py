@@ -5,14 +5,15 @@ from typing import Any, Protocol
 
 from psycopg import errors
 
-from turnlog.adapters.attempt import LOSSES, Again, Taken, Undone
-from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.attempt import Taken, Undone
+from turnlog.adapters.postgresql_connection import CONFIRM, Connection, run
+from turnlog.adapters.postgresql_contended import Contended
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
 from turnlog.adapters.postgresql_writing import Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
 from turnlog.domain.mapper import StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, Reader, SnapshotRow
 
 _AGAIN = (errors.DeadlockDetected, errors.SerializationFailure)
 Query = tuple[str, Sequence[object]]
@@ -52,9 +53,17 @@ class Appending:
 
     def __init__(self, recorder: Log) -> None:
         self._recorder = recorder
+        self._contended = Contended()
         self.name = recorder.pool.name
-        self.select_stream = recorder.select_stream
+        self.queues = self._contended.has
         self.select_keys = recorder.select_keys
+
+    def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
+        """Return events of one stream that are as safe as an append that returned."""
+        found = self._recorder.select_stream(stream, after=after, upto=upto)
+        if found:
+            self._recorder.pool.confirm()
+        return found
 
     def write(self, batches: Sequence[Batch]) -> list[int]:
         """Commit ``batches``, in one statement where no lock is needed."""
@@ -71,16 +80,34 @@ class Appending:
             raise Undone from error
 
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
-        """Commit what ``again`` returns; after a few losses the streams are held before it is asked."""
+        """Commit what ``again`` returns. Who lost a race for a stream, or queues for it, holds it first.
+
+        Who queues, and finds that what he has decided fits, has it committed as it is.
+        """
+        recorder = self._recorder
+        queued = losses == 0 and bool(before)
         try:
-            with self._recorder.pool.transaction() as connection:
-                if losses > LOSSES or any(batch.erase for batch in before):
-                    self._recorder.writing.hold(connection, [batch.stream for batch in before])
-                return self._write_inside(connection, again(_Inside(self._recorder, connection)))
+            with recorder.pool.transaction() as connection:
+                held = [batch.stream for batch in before]
+                recorder.writing.hold(connection, held)
+                if queued and not self._is_late(connection, before):
+                    return self._write_inside(connection, before)
+                positions = self._write_inside(connection, again(Inside(recorder, connection, held)))
         except errors.UniqueViolation as error:
             raise Taken from error
         except _AGAIN as error:
             raise Undone from error
+        if losses:
+            self._contended.note(before)
+        return positions
+
+    def _is_late(self, connection: Connection, batches: Sequence[Batch]) -> bool:
+        """Return whether a version is taken that is to be written."""
+        firsts = ((batch.stream, batch.rows[0][0]) for batch in batches if batch.rows)
+        queries = (
+            self._recorder.stream_query(stream, version - 1, None, desc=False, limit=1) for stream, version in firsts
+        )
+        return any(run(connection, *query).fetchall() for query in queries)
 
     def _write_inside(self, connection: Connection, batches: Sequence[Batch]) -> list[int]:
         recorder = self._recorder
@@ -95,25 +122,31 @@ class Appending:
         return positions
 
 
-class _Inside:
+class Inside:
     """Reading from within the append's own transaction, which holds what it reads: nobody erases it meanwhile."""
 
-    def __init__(self, recorder: Log, connection: Connection) -> None:
+    def __init__(self, recorder: Log, connection: Connection, held: Sequence[str]) -> None:
         self._recorder = recorder
         self._connection = connection
-        self._held: set[str] = set()
+        self._held = set(held)
 
     def select_stream(
         self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
     ) -> list[StreamRow]:
+        """Return events of one stream, see ``Reader``."""
         self._hold(stream)
         return self._rows(*self._recorder.stream_query(stream, after, upto, desc=desc, limit=limit))
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
+        """Return those of the keys that were used, see ``Reader``."""
         self._hold(stream)
-        return [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        found = [sealed_key(stream, row) for row in self._rows(*self._recorder.keys_query(stream, keys))]
+        if found:
+            run(self._connection, CONFIRM)
+        return found
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
+        """Return the stream's snapshot, see ``Reader``."""
         self._hold(stream)
         return sealed_snapshot(stream, next(iter(self._rows(*self._recorder.snapshot_query(stream))), None))
 

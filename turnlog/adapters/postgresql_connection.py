@@ -9,6 +9,7 @@ from psycopg import conninfo, errors, pq
 from psycopg.rows import tuple_row
 
 from turnlog.adapters.attempt import Lost
+from turnlog.adapters.postgresql_patience import PatientConnection
 from turnlog.domain.errors import InvalidInput
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -17,6 +18,13 @@ STALLED_S = 60.0
 _COMMITS = {"full": "on", "normal": "local"}
 HUNG_UP = (errors.AdminShutdown, errors.CrashShutdown, errors.IdleSessionTimeout)
 """What the server says last on a connection."""
+
+
+CONFIRM = (
+    "SELECT pg_logical_emit_message(true, 'turnlog', '') WHERE current_setting('synchronous_standby_names') <> ''"
+    " AND current_setting('synchronous_commit') NOT IN ('off', 'local')"
+)
+"""Its commit waits for a standby where an append's does, so that what was committed before is there as well."""
 
 
 def run(
@@ -31,8 +39,11 @@ def run(
     return connection.execute(text, parameters or None, prepare=prepare, binary=True)
 
 
-def configure(connection: Connection, *, durability: str, timeout_s: float, read_only: bool) -> None:
-    """Set what every connection of turnlog's own has; a stronger ``synchronous_commit`` of the server's stays."""
+def configure(connection: Connection, *, durability: str, timeout_s: float, read_only: bool) -> int:
+    """Set what every connection of turnlog's own has; a stronger ``synchronous_commit`` of the server's stays.
+
+    Returns the number of the server's process, which is not what a pooler in between gives itself out as.
+    """
     wanted = {
         "jit": "off",
         "lock_timeout": str(int(timeout_s * 1000)),
@@ -42,8 +53,17 @@ def configure(connection: Connection, *, durability: str, timeout_s: float, read
     settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in wanted.items())
     weaker = "('off', 'local')" if durability == "full" else "('off', 'on', 'remote_write', 'remote_apply')"
     commits = f"set_config('synchronous_commit', '{_COMMITS[durability]}', false)"
-    run(connection, f"SELECT {settings}", prepare=False)
+    ((pid, *_),) = run(connection, f"SELECT pg_backend_pid(), {settings}", prepare=False).fetchall()
     run(connection, f"SELECT {commits} WHERE current_setting('synchronous_commit') IN {weaker}", prepare=False)
+    return int(pid)
+
+
+def gave_up_waiting(notice: errors.Diagnostic) -> bool:
+    """Return whether a server says that somebody cancelled a commit's wait for a standby: it is committed here only.
+
+    The words depend on the server's language; the function that says them does not.
+    """
+    return notice.source_function == "SyncRepWaitForLSN"
 
 
 def commit(connection: Connection) -> None:
@@ -55,11 +75,26 @@ def commit(connection: Connection) -> None:
     try:
         done = connection.execute("COMMIT").statusmessage
     except psycopg.OperationalError as error:
-        if connection.closed:
+        if is_broken(connection, error):
             raise Lost from error
         raise
     if done != "COMMIT":
         raise psycopg.InternalError("the transaction had failed and was rolled back")
+
+
+def is_broken(connection: Connection, error: psycopg.OperationalError) -> bool:
+    """Return whether it was the connection that failed, and not the server that refused; it is closed then.
+
+    The driver does not always do that: not where it finds the socket hung up before it has read anything from it.
+    """
+    if says_broken(error):
+        connection.close()
+    return connection.closed
+
+
+def says_broken(error: psycopg.OperationalError) -> bool:
+    """Return whether an error says that a connection broke: it is not the server's, or it is the last one."""
+    return error.sqlstate is None or isinstance(error, HUNG_UP)
 
 
 def undo(connection: Connection) -> None:
@@ -73,10 +108,10 @@ def undo(connection: Connection) -> None:
             connection.close()
 
 
-def connected(target: str, options: Any) -> Connection:
+def connected(target: str, options: Any) -> PatientConnection:
     """Connect, in autocommit mode."""
     given: dict[str, Any] = {**options, "autocommit": True, "row_factory": tuple_row}
-    return psycopg.connect(target, **given)
+    return PatientConnection.connect(target, **given)
 
 
 def made_ours(connection: Connection) -> Callable[[Connection], None]:

@@ -19,7 +19,7 @@ from turnlog.adapters.between_threads import Mutex
 from turnlog.adapters.names import Names, quoted
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_pool import Pool
-from turnlog.domain.errors import StoreUnavailable
+from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
 
 
 class Place(Protocol):
@@ -60,18 +60,21 @@ class Home:
             StoreUnavailable: the lock was not to be had in time.
         """
         self._pool.require_writable()
-        with self._mutex.held(self._pool.timeout_s if wait else 0) as ours:
-            if ours:
-                with self._pool.write() as connection:
-                    statement = _WAIT if wait else _TRY
-                    row = run(connection, statement, (Int8(self._key), quoted(self.schema))).fetchone()
-                    yield connection if wait or (row is not None and row[0]) else None
-            elif wait:
-                raise StoreUnavailable(
-                    f"{self._pool.name}: the views were being written for {self._pool.timeout_s:g} s"
-                )
-            else:
-                yield None
+        try:
+            with self._mutex.held(self._pool.timeout_s if wait else 0) as ours:
+                if ours:
+                    with self._pool.write() as connection:
+                        statement = _WAIT if wait else _TRY
+                        row = run(connection, statement, (Int8(self._key), quoted(self.schema))).fetchone()
+                        yield connection if wait or (row is not None and row[0]) else None
+                elif wait:
+                    raise StoreUnavailable(
+                        f"{self._pool.name}: the views were being written for {self._pool.timeout_s:g} s"
+                    )
+                else:
+                    yield None
+        except OutcomeUnknown as error:  # to a query it is all the same: the checkpoint says how far the views are
+            raise StoreUnavailable(str(error)) from error
 
     def hold_still(self, connection: Connection) -> None:
         """Keep everybody from writing views until this transaction ends; for those who erase, before all else."""

@@ -7,8 +7,10 @@ sockets of the parent's are left alone. No message tells a password.
 
 import os
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
+from math import ceil
 from select import POLLERR, POLLHUP, POLLIN, poll
 from time import monotonic
 from typing import Any, Self
@@ -20,30 +22,36 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.names import quoted
 from turnlog.adapters.postgresql_connection import (
-    HUNG_UP,
+    CONFIRM,
     Connection,
     commit,
     configure,
     connected,
+    gave_up_waiting,
+    is_broken,
     made_ours,
     parsed,
     run,
+    says_broken,
     undo,
 )
+from turnlog.adapters.postgresql_patience import ANSWER_S, PATIENCE_S, Inquiry, PatientConnection
 from turnlog.adapters.postgresql_spares import Spares
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
 
 IDLE_S = 30.0
 """A connection that lay idle for longer is asked whether it lives; before, only whether it was hung up on."""
+CONNECT_S = 10
 _DEFAULTS = {
     "fallback_application_name": "turnlog",
-    "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
 }
 _CORRUPT = (errors.DataCorrupted, errors.IndexCorrupted, errors.UndefinedTable, errors.UndefinedColumn)
-_OURS = (psycopg.Error, PoolTimeout, PoolClosed)
+_POOL = (PoolTimeout, PoolClosed)
+_OURS = (psycopg.Error, *_POOL)
 
 
 class Pool:
@@ -79,7 +87,7 @@ class Pool:
         self._given = parsed(url)
         self.durability = durability
         self.timeout_s = timeout_s
-        self.size = size
+        self.size = size if engine is None else engine.max_size
         self.read_only = read_only
         self._closed = False
         self._open()
@@ -92,22 +100,32 @@ class Pool:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._used: weakref.WeakKeyDictionary[Connection, float] = weakref.WeakKeyDictionary()
+        self._silent_at = 0.0
+        self._unconfirmed: set[int] = set()
+        """Ids of lent connections on which a commit's wait for a standby was cancelled."""
         self._spares = Spares(self._own()) if self._engine is None else Spares(self._engine, most=0)
 
     def _own(self) -> "ConnectionPool[Connection]":
+        configure: Any = self._configure  # of the pool's type, which is also that of an application's pool
         return ConnectionPool(
             self._conninfo(),
+            connection_class=PatientConnection,
             kwargs={"autocommit": True},
-            configure=self._configure,
+            configure=configure,
             min_size=0,
             max_size=self.size,
             timeout=self.timeout_s,
+            reconnect_timeout=self.timeout_s,  # whoever waits so long has seen another attempt
             name="turnlog",
             open=True,
         )
 
+    def _seconds(self, most: int) -> int:
+        """Return how long connecting may take, which is said in whole seconds, two at the least."""
+        return max(2, min(most, ceil(self.timeout_s)))
+
     def _conninfo(self) -> str:
-        parts: dict[str, Any] = {**_DEFAULTS, **self._given}
+        parts: dict[str, Any] = {**_DEFAULTS, "connect_timeout": self._seconds(CONNECT_S), **self._given}
         return conninfo.make_conninfo("", **parts)
 
     def __repr__(self) -> str:
@@ -152,7 +170,7 @@ class Pool:
             try:
                 return self._rows(statement, parameters, prepare=prepare)
             except psycopg.OperationalError as error:
-                if not isinstance(error, HUNG_UP) and error.sqlstate is not None:
+                if isinstance(error, _POOL) or not says_broken(error):
                     raise
                 return self._rows(statement, parameters, prepare=prepare)
 
@@ -178,6 +196,19 @@ class Pool:
         self.require_writable()
         return self._lent(breaking=Lost)
 
+    def confirm(self) -> None:
+        """Return once everything committed so far is as safe as an append: on the synchronous standby, if there is one.
+
+        Raises:
+            OutcomeUnknown: the waiting was cancelled. StoreUnavailable: the connection broke.
+        """
+        with self.translating():
+            try:
+                with self.autocommit() as connection:
+                    run(connection, CONFIRM)
+            except Lost as error:
+                raise StoreUnavailable(f"{self.name}: the connection broke") from error
+
     def session(self) -> Connection:
         """Open a connection beside the pool, in autocommit mode: for listening, for proving. The caller closes it.
 
@@ -186,77 +217,107 @@ class Pool:
         """
         self._check()
         with self.translating():
-            if self._engine is None:
-                connection = connected(self._conninfo(), {})
-            else:
-                target, options = self._engine.conninfo, self._engine.kwargs
-                connection = connected(
-                    target() if callable(target) else target, (options() if callable(options) else options) or {}
-                )
-            self._configure(connection)
+            connection = self._connected()
+            try:
+                self._configure(connection)
+            except BaseException:
+                connection.close()
+                raise
         return connection
+
+    def _connected(self, **more: object) -> PatientConnection:
+        if self._engine is None:
+            return connected(self._conninfo(), more)
+        target, options = self._engine.conninfo, self._engine.kwargs
+        options = (options() if callable(options) else options) or {}
+        return connected(target() if callable(target) else target, {**options, **more})
 
     @contextmanager
     def _lent(
         self, *, begin: bool = False, breaking: type[Exception] | None = None
     ) -> Generator[Connection, None, None]:
         """Lend a connection; ``breaking`` is raised where it breaks meanwhile."""
-        connection = self._borrow()
-        before = made_ours(connection)
+        connection, restore = self._borrow(begin=begin)
+        if self._engine is not None and connection not in self._used:
+            self._watch(connection)
         try:
-            if begin:
-                connection = self._begun(connection)
             try:
                 yield connection
             except psycopg.OperationalError as error:
-                if breaking is not None and connection.closed:
+                if breaking is not None and is_broken(connection, error):
                     raise breaking from error
                 raise
             if begin:
                 commit(connection)
+            if breaking is not None and id(connection) in self._unconfirmed:
+                raise OutcomeUnknown(f"{self.name}: committed here, but the wait for its standby was cancelled")
         finally:
-            undo(connection)
-            if not connection.closed:
-                before(connection)
-            self._used[connection] = monotonic()
-            self._spares.give(connection)
+            self._unconfirmed.discard(id(connection))
+            self._give_back(connection, restore)
 
-    def _begun(self, connection: Connection) -> Connection:
-        """Begin a transaction; where the connection turns out to be dead, on another: nothing was written on it."""
-        try:
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        except psycopg.OperationalError:
-            if not connection.closed:
-                raise
-            self._spares.give(connection)
-            connection = self._borrow()
-            made_ours(connection)
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-        return connection
-
-    def _borrow(self) -> Connection:
+    def _borrow(self, *, begin: bool) -> tuple[Connection, Callable[[Connection], None]]:
+        """Take a connection that lives, or on which a transaction has begun; dead ones are replaced unseen."""
         self._check()
         deadline = monotonic() + self.timeout_s
         while True:
             connection = self._spares.take(deadline)
-            if self._lives(connection):
-                return connection
+            restore = made_ours(connection)
+            try:
+                if self._lives(connection):
+                    if begin:
+                        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+                    return connection, restore
+            except psycopg.OperationalError as error:
+                if not is_broken(connection, error):
+                    self._give_back(connection, restore)
+                    raise
             connection.close()
             self._spares.give(connection)
 
+    def _give_back(self, connection: Connection, restore: Callable[[Connection], None]) -> None:
+        undo(connection)
+        if not connection.closed:
+            restore(connection)
+        self._used[connection] = monotonic()
+        self._spares.give(connection)
+
     def _lives(self, connection: Connection) -> bool:
         """Ask the server where it has said something unasked, which may be good-bye, or the connection lay idle."""
+        now = monotonic()
+        used = self._used.get(connection, now)
+        if used < self._silent_at:
+            return False
         try:
             said = poll()
             said.register(connection.fileno(), POLLIN | POLLERR | POLLHUP)
-            if said.poll(0) or monotonic() - self._used.get(connection, monotonic()) > IDLE_S:
+            if said.poll(0) or now - used > IDLE_S:
                 connection.execute("")
         except psycopg.Error:
             return False
         return True
 
-    def _configure(self, connection: Connection) -> None:
-        configure(connection, durability=self.durability, timeout_s=self.timeout_s, read_only=self.read_only)
+    def _configure(self, connection: PatientConnection) -> None:
+        connect = partial(self._connected, connect_timeout=self._seconds(ANSWER_S))
+        connection.hopeful = inquiry = Inquiry(connect, connection.info.backend_pid, self._fell_silent)
+        connection.patience_s = min(PATIENCE_S, self.timeout_s / 4)  # there is to be time for another try
+        inquiry.pid = configure(
+            connection, durability=self.durability, timeout_s=self.timeout_s, read_only=self.read_only
+        )
+        self._watch(connection)
+
+    def _fell_silent(self) -> None:
+        """Trust no connection that was used before: what swallowed one may have swallowed all."""
+        self._silent_at = monotonic()
+
+    def _watch(self, connection: Connection) -> None:
+        """Note what the server says of a commit that was told not to wait any longer."""
+        number, unconfirmed = id(connection), self._unconfirmed
+
+        def note(notice: errors.Diagnostic) -> None:
+            if gave_up_waiting(notice):
+                unconfirmed.add(number)
+
+        connection.add_notice_handler(note)
 
     def _look_around(self, schema: str | None) -> tuple[str, str]:
         """Return what to call the database, and the schema. Connects at once: the pool would try for its timeout."""
@@ -301,6 +362,11 @@ class Pool:
         if isinstance(error, errors.LockNotAvailable):
             return StoreUnavailable(f"{self.name}: another transaction held a lock for {self.timeout_s:g} s")
         return StoreUnavailable(f"{self.name}: {words}")
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
 
     def require_writable(self) -> None:
         """Return if it may be written.

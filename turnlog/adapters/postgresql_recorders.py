@@ -20,6 +20,7 @@ from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row
 from turnlog.adapters.names import name_range
 from turnlog.adapters.postgresql_connection import Connection, run
 from turnlog.adapters.postgresql_news import News
+from turnlog.adapters.postgresql_partitions import require
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tail import Tail
 from turnlog.domain.errors import OutcomeUnknown
@@ -50,11 +51,13 @@ class PostgreSQLAggregateRecorder(OriginatorRecorder):
         events_table: str = "stored_events",
         originator_id_type: str = "uuid",
         ordering: str = "auto",
+        partitions: int | None = None,
     ) -> None:
         super().__init__(originator_id_type=originator_id_type)
         self.pool = pool
         self.events_table = pool.table(events_table)
         self._wanted = ordering
+        self._partitions = partitions
         self._ordering: tables.Ordering | None = None
         self._order_lock = tables.lock_key("order", self.events_table)
         self._insert_one = INSERT_ONE.format(self.events_table)
@@ -79,10 +82,11 @@ class PostgreSQLAggregateRecorder(OriginatorRecorder):
             run(connection, "SELECT pg_advisory_xact_lock(%b)", (Int8(tables.lock_key("schema", self.pool.schema)),))
             for statement in self.statements():
                 run(connection, statement, prepare=False)
+        require(self.pool, self.events_table, self._partitions)
 
     def statements(self) -> list[str]:
         """Return the DDL of this recorder's tables."""
-        return [tables.EVENTS.format(events=self.events_table)]
+        return tables.statements((tables.EVENTS,), self._partitions, events=self.events_table)
 
     def _insert_events(self, rows: Sequence[Row], **kwargs: Any) -> list[int]:
         try:
@@ -160,7 +164,12 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder
         if upto is None or upto > self.tail.settled:
             head = self.position()
             upto = head if upto is None else min(upto, head)
-        plain = not topics and not prefix
+        return self.pool.rows(*self.log_query(after, upto, limit, topics, prefix), prepare=not topics and not prefix)
+
+    def log_query(
+        self, after: int, upto: int, limit: int, topics: Sequence[str], prefix: str
+    ) -> tuple[str, tuple[object, ...]]:
+        """Return the statement that reads the log, whether settled or not, and its parameters."""
         where = ["position > %b", "position <= %b"]
         parameters: list[object] = [Int8(after), Int8(upto)]
         if topics:
@@ -173,7 +182,7 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder
             f"SELECT position, originator_id, originator_version, topic, state FROM {self.events_table}"
             f" WHERE {' AND '.join(where)} ORDER BY position LIMIT %b"
         )
-        return self.pool.rows(statement, (*parameters, Int8(limit)), prepare=plain)
+        return statement, (*parameters, Int8(limit))
 
     def position(self) -> int:
         """Return the position up to which the log is settled, 0 if it is empty."""
@@ -200,7 +209,8 @@ class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder
     def close(self) -> None:
         """Release what following holds."""
         self.news.close()
-        self.tail.close()
+        if "tail" in self.__dict__:  # it looks at the server when it is made
+            self.tail.close()
 
 
 def arrays(rows: Sequence[Row]) -> tuple[list[str], list[Int8], list[str], list[bytes]]:

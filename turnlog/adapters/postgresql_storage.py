@@ -4,6 +4,7 @@ import logging
 
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql_connection import run
+from turnlog.adapters.postgresql_partitions import TREE
 from turnlog.adapters.postgresql_pool import Pool
 
 _log = logging.getLogger("turnlog")
@@ -26,10 +27,12 @@ def check(pool: Pool, names: Names) -> list[str]:
     """Return what amcheck finds in the indexes (nothing where it is not installed), and how much is of no session."""
     events, keys = pool.table(names.events), pool.table(names.keys)
     found: list[str] = []
+    tables = [events, keys, pool.table(names.snapshots)]
     for (index,) in pool.rows(
-        "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = ANY(%s::text[]::regclass[]) AND EXISTS"
+        f"SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid AND relkind = 'i'"
+        f" WHERE indrelid IN ({TREE}) AND EXISTS"
         " (SELECT FROM pg_extension WHERE extname = 'amcheck') ORDER BY 1",
-        ([events, keys, pool.table(names.snapshots)],),
+        (tables, tables),
         prepare=False,
     ):
         found += _checked(pool, index)
@@ -54,13 +57,11 @@ def _checked(pool: Pool, index: str) -> list[str]:
     return []
 
 
-def size_bytes(pool: Pool, names: Names) -> int:
-    """Return how much the tables and their indexes use."""
+def size_query(pool: Pool, names: Names) -> tuple[str, tuple[list[str], list[str]]]:
+    """Return the statement that says how much the tables and their indexes use, and its parameters."""
     tables = [pool.table(name) for name in names.tables()]
-    statement = (
-        "SELECT coalesce(sum(pg_total_relation_size(to_regclass(name))), 0)::int8 FROM unnest(%s::text[]) AS name"
-    )
-    return int(pool.rows(statement, (tables,), prepare=False)[0][0])
+    statement = f"SELECT coalesce(sum(pg_total_relation_size(relid)), 0)::int8 FROM ({TREE}) AS tree"
+    return statement, (tables, tables)
 
 
 def lingering(pool: Pool) -> list[str]:

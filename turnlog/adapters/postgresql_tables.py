@@ -5,6 +5,7 @@ them; the others wait. The number of the last one is kept in the tracking table.
 """
 
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -12,16 +13,21 @@ from psycopg.types.numeric import Int8
 
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_partitions import BY_HASH, beside, parts, require
 from turnlog.adapters.postgresql_pool import Pool
-from turnlog.domain.errors import StoreError
+from turnlog.domain.errors import CorruptLog, StoreError
 
-EVENTS = """CREATE TABLE IF NOT EXISTS {events} (
-    position bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
+_EVENTS = """CREATE TABLE IF NOT EXISTS {events} (
+    position bigint GENERATED ALWAYS AS IDENTITY (CACHE 1),
     originator_id text COLLATE "C" NOT NULL,
     originator_version bigint NOT NULL,
     topic text NOT NULL,
     state bytea NOT NULL,
-    UNIQUE (originator_id, originator_version))"""
+    """
+EVENTS = _EVENTS + "PRIMARY KEY (position), UNIQUE (originator_id, originator_version))"
+# What is unique in a table of partitions contains what it is split by.
+SPLIT_EVENTS = _EVENTS + "PRIMARY KEY (originator_id, originator_version))" + BY_HASH
+SPLIT_EVENTS_INDEX = "CREATE INDEX IF NOT EXISTS {events_index} ON {events} (position)"
 TRACKING = """CREATE TABLE IF NOT EXISTS {tracking} (
     application_name text COLLATE "C" PRIMARY KEY,
     notification_id bigint NOT NULL)"""
@@ -70,6 +76,12 @@ JSON = r"""CREATE VIEW {json} AS
       FROM (SELECT position, originator_id, originator_version, topic, convert_from(state, 'UTF8') AS body
               FROM {events}) AS read"""
 
+SPLIT = {
+    EVENTS: ("events", (SPLIT_EVENTS, SPLIT_EVENTS_INDEX)),
+    KEYS: ("keys", (KEYS + BY_HASH,)),
+    SNAPSHOTS: ("snapshots", (SNAPSHOTS + BY_HASH,)),
+}
+"""What creates a table that is to be split, in place of what creates a plain one."""
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (EVENTS, TRACKING, KEYS, KEYS_INDEX, SNAPSHOTS, VIEWS, PARKED, TRIALS, JSON),
 )
@@ -83,13 +95,12 @@ class Ordering(NamedTuple):
     """How positions come to be in order.
 
     ``proven``: what readers may read is proven. ``locked``: appends exclude each other. ``drawn``: an append takes the
-    number after the highest, not the sequence's next. ``replica``: nothing can be proven here, nor written.
+    number after the highest, not the sequence's next.
     """
 
     proven: bool
     locked: bool = False
     drawn: bool = False
-    replica: bool = False
 
 
 def lock_key(*parts: str) -> int:
@@ -97,21 +108,38 @@ def lock_key(*parts: str) -> int:
     return int.from_bytes(sha256("\n".join(("turnlog", *parts)).encode()).digest()[:8], "big", signed=True)
 
 
-def prepare(pool: Pool, names: Names) -> None:
+def prepare(pool: Pool, names: Names, partitions: int | None = None) -> None:
     """Bring the tables to this turnlog's schema; many processes may do so at once.
+
+    ``partitions``: into how many those of the log are split when they are made; ``None``: not, or as they are.
 
     Raises:
         StoreError: a newer turnlog made them, or they are not there and may not be made.
+        InvalidInput: they are there, in another number of partitions.
     """
     version = _version(pool, names)
     if version < len(MIGRATIONS) and not pool.read_only:
         with pool.write() as connection:
             run(connection, "SELECT pg_advisory_xact_lock(%b)", (Int8(lock_key("schema", pool.schema)),))
-            _migrate(connection, pool, names)
+            _migrate(connection, pool, names, partitions)
         version = len(MIGRATIONS)
     if version != len(MIGRATIONS):
         found = "there are no tables of turnlog" if version == 0 else f"its tables have schema {version}"
         raise StoreError(f"{pool.name}: {found}, this turnlog knows {len(MIGRATIONS)}; upgrade")
+    require(pool, pool.table(names.events), partitions)
+
+
+def statements(migration: Sequence[str], partitions: int | None, **tables: str) -> list[str]:
+    """Return what a migration runs on tables of these names, given as SQL text."""
+    tables["events_index"] = beside(tables["events"], "_position")
+    made: list[str] = []
+    for statement in migration:
+        field, split = SPLIT.get(statement, ("", ()))
+        if split and partitions not in (None, 1):
+            made += [*(each.format(**tables) for each in split), *parts(tables[field], partitions)]
+        else:
+            made.append(statement.format(**tables))
+    return made
 
 
 def _version(pool: Pool, names: Names) -> int:
@@ -123,10 +151,10 @@ def _version(pool: Pool, names: Names) -> int:
     return rows[0][0] if rows else 0
 
 
-def _migrate(connection: Connection, pool: Pool, names: Names) -> None:
+def _migrate(connection: Connection, pool: Pool, names: Names, partitions: int | None) -> None:
+    schema = pool.table("").rpartition(".")[0]
     if not run(connection, "SELECT 1 FROM pg_namespace WHERE nspname = %s", (pool.schema,), prepare=False).fetchall():
-        quoted = pool.table("").partition(".")[0]
-        run(connection, f"CREATE SCHEMA {quoted}", prepare=False)
+        run(connection, f"CREATE SCHEMA {schema}", prepare=False)
     tracking = pool.table(names.tracking)
     done = 0
     if run(connection, "SELECT to_regclass(%s)::text", (tracking,), prepare=False).fetchall() != [(None,)]:
@@ -134,10 +162,11 @@ def _migrate(connection: Connection, pool: Pool, names: Names) -> None:
         rows = run(connection, statement, (_SCHEMA,), prepare=False).fetchall()
         done = rows[0][0] if rows else 0
     tables = {field: pool.table(getattr(names, field)) for field in names.__struct_fields__ if field != "columns"}
-    tables["json"], tables["keys_index"] = pool.table(f"{names.events}_json"), f'"{names.keys}_key"'
+    tables["json"] = f"{schema}.{beside(tables['events'], '_json')}"
+    tables["keys_index"] = beside(tables["keys"], "_key")
     for migration in MIGRATIONS[done:]:
-        for statement in migration:
-            run(connection, statement.format(**tables), prepare=False)
+        for statement in statements(migration, partitions, **tables):
+            run(connection, statement, prepare=False)
     if done < len(MIGRATIONS):
         upsert = f"INSERT INTO {tracking} VALUES (%s, %s) ON CONFLICT (application_name) DO UPDATE"
         run(connection, f"{upsert} SET notification_id = excluded.notification_id", (_SCHEMA, len(MIGRATIONS)))
@@ -147,15 +176,22 @@ def ordering(pool: Pool, events: str, wanted: str = "auto") -> Ordering:
     """Look whether a reader can prove the order of the table ``events``; if not, appends must lock.
 
     The proof needs a primary, and a sequence that no session draws from ahead (see postgresql_tail.py).
+
+    Raises:
+        CorruptLog: the sequence would give numbers again. A plain table's index refuses those; partitions have none.
     """
     statement = (
         "SELECT pg_is_in_recovery(), coalesce((SELECT seqcache = 1 AND seqincrement = 1 AND NOT seqcycle"
-        " FROM pg_catalog.pg_sequence WHERE seqrelid = pg_get_serial_sequence(%s, 'position')::regclass), false)"
+        " FROM pg_catalog.pg_sequence WHERE seqrelid = name::regclass), false),"
+        " CASE WHEN has_sequence_privilege(name, 'SELECT') THEN coalesce(pg_sequence_last_value(name::regclass), 0)"
+        f" < (SELECT max(position) FROM {events}) END"
+        " FROM pg_get_serial_sequence(%s, 'position') AS name"
     )
-    ((replica, drawn_one_by_one),) = pool.rows(statement, (events,), prepare=False)
+    ((replica, drawn_one_by_one, behind),) = pool.rows(statement, (events,), prepare=False)
+    if drawn_one_by_one and behind and not pool.read_only:
+        raise CorruptLog(f"{pool.name}: the sequence of {events} is behind its positions; setval() it to the highest")
     if replica:
         _log.warning("%s is a replica: its log is read only as far as the primary's views have come", pool.name)
-        return Ordering(proven=False, replica=True)
     if not drawn_one_by_one:
         _log.warning('%s: the sequence of %s is not as turnlog made it: ordering="strict"', pool.name, events)
         return Ordering(proven=False, locked=True, drawn=True)

@@ -6,22 +6,27 @@ none of these is over, and a *new* statement sees all of it that was committed. 
 it owns nothing. Why this is right, what it was measured against and which variants lose events: PG_TAIL.md.
 
 It needs the primary, positions that the insert itself draws from a sequence with CACHE 1, and commits that wait for the
-disk. An open transaction that has appended holds back what comes after its first position; nothing else does.
+disk. An open transaction that has appended holds back what comes after its first position; nothing else does. A standby
+does not show its primary's locks, so there only what the views have come to is settled; each look asks where it is.
 """
 
 import os
 import threading
 import weakref
 from collections.abc import Set as AbstractSet
+from time import monotonic
 
 import psycopg
 
-from turnlog.adapters.postgresql_connection import Connection, run
+from turnlog.adapters.postgresql_connection import Connection, is_broken, run
 from turnlog.adapters.postgresql_pool import Pool
 from turnlog.adapters.postgresql_tables import Ordering
+from turnlog.domain.errors import StoreUnavailable
 
 PAGE = 2_000
 """How many rows are looked at for a hole at one time."""
+AGAIN_S = 0.1
+"""How long to wait before connecting again to a server that is gone."""
 _PREPARED = "-1/"
 """How a holder's name begins that is a prepared transaction restored after a restart (before 14.1: any prepared)."""
 
@@ -78,13 +83,15 @@ class Tail:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._connection: Connection | None = None
+        self._closed = threading.Event()
         self._watermark = Watermark()
         known = f"(SELECT max(position) FROM {views})" if views is not None else "0"
         self._look = (
             f"SELECT coalesce((SELECT max(position) FROM {events}), 0), coalesce((SELECT max(position) FROM"
             " (SELECT position, row_number() OVER (ORDER BY position) AS n FROM"
             f" (SELECT position FROM {events} WHERE position > %(settled)b::int8 ORDER BY position LIMIT {PAGE})"
-            f" AS page) AS numbered WHERE position - n = %(settled)b::int8), 0), coalesce({known}, 0)"
+            f" AS page) AS numbered WHERE position - n = %(settled)b::int8), 0), coalesce({known}, 0),"
+            " pg_is_in_recovery()"
         )
         self._holders = (
             "SELECT DISTINCT virtualtransaction FROM pg_catalog.pg_locks WHERE locktype = 'relation'"
@@ -108,26 +115,27 @@ class Tail:
         """Return the highest position up to which the log is settled.
 
         Raises:
-            StoreUnavailable: the server does not answer.
+            StoreUnavailable: the server does not answer; one that is gone is waited for as the pool waits.
         """
         self._require_own()
+        deadline = monotonic() + self._pool.timeout_s
         with self._lock, self._pool.translating():
-            try:
-                return self._head()
-            except psycopg.OperationalError:
-                if self._connection is None or not self._connection.closed:
-                    raise
-                self._forget()
-                return self._head()
+            while True:
+                try:
+                    return self._head(deadline)
+                except psycopg.OperationalError as error:
+                    if self._connection is None or not is_broken(self._connection, error) or monotonic() > deadline:
+                        raise
+                    self._forget()
 
-    def _head(self) -> int:
-        connection = self._own_connection()
+    def _head(self, deadline: float) -> int:
+        connection = self._own_connection(deadline)
         watermark = self._watermark
         while True:
             before = watermark.settled
-            ((top, dense, known),) = run(connection, self._look, {"settled": before}).fetchall()
-            if not self._ordering.proven:
-                watermark.looked(top, 0, known if self._ordering.replica else top)
+            ((top, dense, known, replica),) = run(connection, self._look, {"settled": before}).fetchall()
+            if replica or not self._ordering.proven:
+                watermark.looked(top, 0, known if replica else top)
                 return watermark.settled
             watermark.looked(top, dense, known)
             if watermark.settled < top:
@@ -140,14 +148,25 @@ class Tail:
         if self._pid != os.getpid():
             self._abandoned = self._connection  # the socket is the parent's, and so may be who holds the lock
             self._connection, self._lock, self._pid = None, threading.Lock(), os.getpid()
+            was_closed, self._closed = self._closed.is_set(), threading.Event()
+            if was_closed:
+                self._closed.set()
 
-    def _own_connection(self) -> Connection:
+    def _own_connection(self, deadline: float) -> Connection:
         if self._connection is None:
-            self._connection = self._pool.session()
+            self._connection = self._connected(deadline)
             weakref.finalize(self, _close, self._connection, os.getpid()).atexit = False
             run(self._connection, "SET plan_cache_mode = force_generic_plan", prepare=False)
             run(self._connection, "SET enable_seqscan = off", prepare=False)  # a new table has no statistics
         return self._connection
+
+    def _connected(self, deadline: float) -> Connection:
+        while True:
+            try:
+                return self._pool.session()
+            except StoreUnavailable:
+                if monotonic() > deadline or self._closed.wait(AGAIN_S):
+                    raise
 
     def _forget(self) -> None:
         """Begin anew: what was seen of holders is worth nothing once something happened to the server."""
@@ -156,6 +175,7 @@ class Tail:
 
     def close(self) -> None:
         """Close the connection. Closing twice does nothing."""
+        self._closed.set()
         with self._lock:
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()

@@ -132,17 +132,17 @@ class Writing:
     def erase(self, connection: Connection, stream: str) -> None:
         """Destroy the content of every event of a stream, with its keys, snapshot and view rows."""
         select = (
-            f"SELECT position, originator_version, state FROM {self._events} WHERE originator_id = %b"
+            f"SELECT originator_version, state FROM {self._events} WHERE originator_id = %b"
             " AND originator_version > %b ORDER BY originator_version LIMIT %b"
         )
         update = (
             f"UPDATE {self._events} AS old SET state = new.state FROM unnest(%b::int8[], %b::bytea[])"
-            " AS new (position, state) WHERE old.position = new.position"
+            " AS new (version, state) WHERE old.originator_id = %b AND old.originator_version = new.version"
         )
         after = 0
         while rows := run(connection, select, (stream, Int8(after), Int8(_PAGE))).fetchall():
-            run(connection, update, ([Int8(row[0]) for row in rows], [erase(row[2]) for row in rows]))
-            after = rows[-1][1]
+            run(connection, update, ([Int8(row[0]) for row in rows], [erase(row[1]) for row in rows], stream))
+            after = rows[-1][0]
         for table in (self._keys, self._snapshots):
             run(connection, f"DELETE FROM {table} WHERE originator_id = %b", (stream,))
         if self._views is not None:

@@ -13,7 +13,7 @@ from time import sleep
 from typing import Any, Protocol
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.grouping import Again, Grouping, Take
+from turnlog.adapters.grouping import Grouping, Take
 from turnlog.adapters.library_factory import DatabaseFactory, Kinds
 from turnlog.adapters.names import Names, name_range, quoted
 from turnlog.adapters.reading import Inside
@@ -31,7 +31,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict, CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, Reader, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
     "SQLiteAggregateRecorder",
@@ -174,7 +174,7 @@ class SQLiteRecorder(SQLiteProcessRecorder):
 
     def _append_again(self, connection: sqlite3.Connection, again: Again) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
-        batches = again(self.inside(connection))
+        batches = again(Inside(self, connection))
         try:
             positions = self.write(connection, batches)
         except sqlite3.IntegrityError as error:
@@ -186,10 +186,6 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     def write(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> list[int]:
         """Write batches in the transaction that is open, and return the position of the last row of each."""
         return [self._write_batch(connection, batch) for batch in batches]
-
-    def inside(self, connection: sqlite3.Connection) -> Reader:
-        """Read in the transaction that is open."""
-        return Inside(self, connection)
 
     def _insert_batch(self, connection: sqlite3.Connection, batch: Batch) -> int:
         stream = batch.stream

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from turnlog.adapters.database import Database
-from turnlog.adapters.grouping import Again, Request, Take
+from turnlog.adapters.grouping import Request, Take
+from turnlog.adapters.reading import Inside, Reading
 from turnlog.domain.errors import ConcurrencyConflict
-from turnlog.domain.recorder import Batch, Reader
+from turnlog.domain.recorder import Again, Batch
 
 
-class Log(Protocol):
+class Log(Reading[sqlite3.Connection], Protocol):
     """What writes one append."""
 
     database: Database
@@ -23,13 +24,9 @@ class Log(Protocol):
         """Write batches in the transaction that is open."""
         ...
 
-    def inside(self, connection: sqlite3.Connection) -> Reader:
-        """Read in that transaction."""
-        ...
-
 
 class _Outcome(NamedTuple):
-    positions: list[int]
+    positions: list[int] | None
     error: Exception | None = None
 
 
@@ -65,7 +62,7 @@ def _outcome(log: Log, connection: sqlite3.Connection, request: Request) -> _Out
         raise
     except Exception as error:  # noqa: BLE001 - it is raised where the append was called
         connection.execute("ROLLBACK TO turnlog_append")
-        outcome = _Outcome([], error)
+        outcome = _Outcome(None, error)
     connection.execute("RELEASE turnlog_append")
     return outcome
 
@@ -76,7 +73,7 @@ def _written(log: Log, connection: sqlite3.Connection, request: Request) -> list
             return log.write(connection, request.batches)
         except sqlite3.IntegrityError:
             connection.execute("ROLLBACK TO turnlog_append")
-    batches = request.again(log.inside(connection))
+    batches = request.again(Inside(log, connection))
     try:
         return log.write(connection, batches)
     except sqlite3.IntegrityError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
+from copy import copy
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +33,12 @@ class ViewQueries:
         self._names = names
         self._wording, self._schema = wording, schema
         self._texts: dict[tuple[str, ...], str] = {}
+
+    def elsewhere(self, source: Source) -> "ViewQueries":
+        """Return the same queries, put to the same tables on other connections."""
+        queries = copy(self)
+        queries._source = source  # noqa: SLF001 - it is one of these
+        return queries
 
     def select_sessions(self, wanted: SessionFilter, *, before: int | None = None, limit: int) -> list[SessionRow]:
         """Return sessions, newest update first: those updated before position ``before``."""

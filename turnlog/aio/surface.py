@@ -695,7 +695,10 @@ class ConversationStore:
         await self._run(self._blocking.clear)
 
     async def close(self) -> None:
-        """Release everything, end subscriptions. Closing twice does nothing; closing what a user sees, neither."""
+        """Release everything, end subscriptions. Closing twice does nothing.
+
+        Closing what a user sees does nothing, nor what is inside an application's transaction.
+        """
         if not self._is_part:
             await self._threads.close(self._blocking.close)
             self._news.close()
@@ -726,8 +729,10 @@ def open(  # noqa: A001 - as turnlog.open
         max_threads: as many calls are made at the same time, each in a thread.
         options: ``timeout_s`` (30: how long to wait for a foreign writer), ``query_timeout_s`` (10: how long a query
             waits for a view), ``max_event_bytes`` (32 MiB), ``read_only`` (False; not in memory), ``names`` (a dict
-            that renames tables and view columns). Servers: ``pool_size``. PostgreSQL only: ``schema``, ``ordering``
-            (``auto``: appends take no lock; ``strict``: one after the other).
+            that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
+            and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
+            ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
+            (into how many the log's tables are split, when they are made).
 
     Raises:
         InvalidInput: an argument is not understood.

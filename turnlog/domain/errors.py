@@ -78,11 +78,15 @@ class ConcurrencyConflict(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """The storage did not answer in time, is full, read-only, closed or cannot be reached."""
+    """The storage did not answer in time, is full, read-only, closed or cannot be reached. Nothing was written."""
 
 
 class OutcomeUnknown(StoreError):
-    """The connection died during commit and it could not be found out whether the write happened."""
+    """The connection died during commit and it could not be found out whether the write happened, or what it led to.
+
+    Said again with the same ``message_id`` or ``command_id`` it is written once in any case. Without one, look: it is
+    there once or, for as long as the server may still be at it, not yet.
+    """
 
 
 class UnknownEvent(StoreError):

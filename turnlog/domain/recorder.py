@@ -5,12 +5,14 @@ position below N; appends of several processes; keys; snapshots; erasing.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from turnlog.domain.mapper import LogRow, StreamRow
 
 FINGERPRINT_BYTES = 16
 NOTHING_CHANGED = b"\0"
+PENDING = "pending"
+"""The durability of what an application's own transaction has yet to commit, and may roll back."""
 
 
 class KeyRow(NamedTuple):
@@ -71,13 +73,20 @@ class Reader(Protocol):
         ...
 
 
+Again: TypeAlias = Callable[[Reader], Sequence[Batch]]
+"""Decides anew: returns batches that fit what it reads."""
+
+
 class Recorder(Reader, Protocol):
     """Where the log is kept."""
 
     durability: str
-    """What an acknowledged append survives: ``full`` power loss, ``normal`` the end of this process, ``none``."""
+    """What an acknowledged append survives: ``full`` power loss, ``normal`` the end of this process, ``none``.
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+    ``PENDING`` where it is not committed yet.
+    """
+
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches`` and return, per batch, the position of its last row (0 where it has none).
 
         Positions within a batch rise; other writers' may lie between them where there is no lock. If a version or key

@@ -36,6 +36,7 @@ class Receipt(_Value, frozen=True, kw_only=True):
 
     ``version`` and ``position`` are those of the last event written, or of the session's last event where the command
     changed nothing (``event_ids`` is then empty). ``hash`` is a head to keep elsewhere, see ``verify(heads=…)``.
+    ``durability`` is ``pending`` where it is the application that has yet to commit (``store.using``).
     """
 
     session_id: str

@@ -8,6 +8,7 @@ from turnlog.domain.values import RebuildProgress
 from turnlog.projections.applying import Applied, Applier, mark, try_to_forget
 from turnlog.projections.brief import DELETED
 from turnlog.projections.view_store import Checkpoint, ViewStore
+from turnlog.projections.watching import UNWATCHED, Watch
 
 Progress: TypeAlias = Callable[[RebuildProgress], object]
 PAGE = 10_000
@@ -21,8 +22,9 @@ DIFFERENCES = 100
 class Builder:
     """Builds views from the log's beginning, beside those that answer."""
 
-    def __init__(self, applier: Applier) -> None:
+    def __init__(self, applier: Applier, watch: Watch = UNWATCHED) -> None:
         self._applier = applier
+        self._watch = watch
         self._recorder = applier.recorder
 
     def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None, *, anew: bool = False) -> bool:
@@ -34,13 +36,13 @@ class Builder:
         visible, also where such an end stands above the log's head. The new generation comes at least as far as the old
         one: the head is never behind a view that is stored.
         """
-        with views.workshop(view, keep=True) as workshop:
+        with self._watch.doing("rebuild", view=view.name), views.workshop(view, keep=True) as workshop:
             if workshop is None:
                 return False
             if anew or not self._is_of_this_log(workshop, view):
                 workshop.restart(view)
             self._begin(workshop, view)
-            self._fill(workshop, view, self._recorder.position(), progress)
+            self._fill(workshop, view, self._recorder.position(), self._telling(progress))
             self._fill(workshop, view, self._recorder.position(), None)
             views.lay_out(workshop, view.name)
             with views.write() as connection, views.adopting(connection, workshop, view.name) as (place, inside):
@@ -81,13 +83,25 @@ class Builder:
         while target is None or at.position < target:
             if progress is not None and target is not None:
                 progress(RebuildProgress(view=view.name, position=at.position, target=target, events=events))
-            reached = self._applier.advance(workshop, view, limit=PAGE, upto=target)
-            if reached is None or reached == at:
-                break
+            with self._watch.doing("rebuild_page", view=view.name) as facts:
+                reached = self._applier.advance(workshop, view, limit=PAGE, upto=target)
+                if reached is None or reached == at:
+                    break
+                facts["positions"] = reached.position - at.position
             events += reached.position - at.position
             at = reached
         if progress is not None and target is not None:
             progress(RebuildProgress(view=view.name, position=at.position, target=target, events=events))
+
+    def _telling(self, progress: Progress | None) -> Progress:
+        """Return what tells whoever watches, and then ``progress``."""
+
+        def tell(reached: RebuildProgress) -> None:
+            self._watch.reached(reached)
+            if progress is not None:
+                progress(reached)
+
+        return tell
 
     def _is_of_this_log(self, workshop: ViewStore, view: Applied) -> bool:
         with workshop.read() as connection:

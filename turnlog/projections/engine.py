@@ -7,6 +7,7 @@ applied again: checkpoint and rows are of one transaction, under the lock that k
 import logging
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import UTC, datetime
 
 from turnlog.domain.errors import InvalidInput, StoreError
@@ -16,6 +17,7 @@ from turnlog.domain.values import RebuildProgress, ViewStatus
 from turnlog.projections.applying import Applied, Applier
 from turnlog.projections.building import Builder, Progress
 from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore
+from turnlog.projections.watching import UNWATCHED, Watch
 
 __all__ = ["Engine", "Projection"]
 
@@ -35,15 +37,23 @@ class Engine:
         views: where views are kept.
         codec: decodes the log's events for projections.
         clock: tells when a session was parked.
+        watch: is told of views that are caught up and rebuilt.
     """
 
     def __init__(
-        self, recorder: Recorder, views: ViewStore, codec: Codec, *, clock: Callable[[], datetime] = _now
+        self,
+        recorder: Recorder,
+        views: ViewStore,
+        codec: Codec,
+        *,
+        clock: Callable[[], datetime] = _now,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self._recorder = recorder
         self._views = views
         self._applier = Applier(recorder, codec, clock)
-        self._builder = Builder(self._applier)
+        self._watch = watch
+        self._builder = Builder(self._applier, watch)
         self._known: dict[str, Applied] = {}
         self._classes: dict[str, type[object]] = {}
 
@@ -68,6 +78,12 @@ class Engine:
             _require_not_newer(stored, revision)
         self._known[name] = view
         self._classes[name] = type(projection)
+
+    def elsewhere(self, recorder: Recorder, views: ViewStore) -> "Engine":
+        """Return an engine that knows the same views, and reads them and the log through other connections."""
+        engine = copy(self)
+        engine._recorder, engine._views = recorder, views  # noqa: SLF001 - it is one of these
+        return engine
 
     def catch_up(
         self, *, names: Sequence[str] | None = None, wait: bool = False, progress: Progress | None = None
@@ -211,13 +227,23 @@ class Engine:
         if at is None or at.revision < view.revision:
             self._install(view, progress)
             at = self._checkpoints().get(view.name)
-        began = 0 if at is None else at.position
-        while at is not None and at.revision == view.revision and at.position < head:
-            at = self._applier.advance(self._views, view, wait=wait)
-            if progress is not None and at is not None:
-                events = at.position - began
-                progress(RebuildProgress(view=view.name, position=at.position, target=head, events=events))
-        return at is not None and at.revision == view.revision
+        if at is None or at.revision != view.revision:
+            return False
+        return at.position >= head or self._advance(head, view, at, progress, wait=wait)
+
+    def _advance(self, head: int, view: Applied, at: Checkpoint, progress: Progress | None, *, wait: bool) -> bool:
+        """Apply page after page; return whether the view came to ``head``."""
+        began, reached = at.position, at
+        with self._watch.doing("catch_up", view=view.name, lag=head - began) as facts:
+            while reached.position < head:
+                page = self._applier.advance(self._views, view, wait=wait)
+                if page is None or page.revision != view.revision:
+                    return False
+                reached = page
+                facts["positions"] = events = reached.position - began
+                if progress is not None:
+                    progress(RebuildProgress(view=view.name, position=reached.position, target=head, events=events))
+        return True
 
     def _named(self, names: Sequence[str] | None) -> list[Applied]:
         if names is None:

@@ -3,18 +3,20 @@
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import typer
 
 import turnlog
 from turnlog.adapters.cli import sqlite_checks
-from turnlog.adapters.cli.findings import Finding
+from turnlog.adapters.cli.findings import Finding, views
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
 from turnlog.adapters.cli.output import print_json, print_table
 from turnlog.adapters.cli.there import path_of
 from turnlog.adapters.database import Database
-from turnlog.adapters.inside import decider_of
+from turnlog.adapters.inside import decider_of, views_of
+from turnlog.adapters.names import Names
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,12 +31,12 @@ def doctor(*, store: StoreOption = None, tenant: TenantOption = DEFAULT_TENANT, 
     found = (_version(), *_not_writable(store))
     if len(found) == 1:
         with opened(store, tenant) as db:
-            found = (*found, *findings(db))
+            found = (*found, *findings(db, (store or "").partition(":")[0].partition("+")[0]))
     diagnosis = Diagnosis(ok=all(finding.level != "bad" for finding in found), findings=found)
     if as_json:
         print_json(diagnosis)
     else:
-        print_table(("", "WHAT", "FOUND"), ((finding.level, finding.name, finding.found) for finding in found))
+        print_table(("", "WHAT", "FOUND"), ((finding.level, finding.name, finding.words) for finding in found))
     if not diagnosis.ok:
         raise typer.Exit(BAD)
 
@@ -50,17 +52,29 @@ def _not_writable(url: str | None) -> Iterator[Finding]:
         yield from sqlite_checks.not_writable(Path(path))
 
 
-def findings(db: turnlog.ConversationStore) -> Iterator[Finding]:
+def findings(db: turnlog.ConversationStore, scheme: str) -> Iterator[Finding]:
     """Yield what there is to say of an open store."""
-    recorder = decider_of(db).recorder
-    database = getattr(recorder, "database", None)
-    if not isinstance(database, Database) or database.path is None:
-        yield Finding("warning", "durability", "none: what is in memory ends with the process")
-        return
+    recorder: Any = decider_of(db).recorder
+    match scheme:
+        case "sqlite":
+            yield from _of_sqlite(recorder)
+        case "postgresql" | "postgres":
+            from turnlog.adapters.cli import postgresql_checks
+
+            yield from postgresql_checks.findings(recorder, Names())
+        case "mariadb" | "mysql":
+            from turnlog.adapters.cli import mariadb_checks
+
+            yield from mariadb_checks.findings(recorder, Names())
+        case _:
+            yield Finding("warning", "durability", "none: what is in memory ends with the process")
+            return
+    yield from views(views_of(db))
+
+
+def _of_sqlite(recorder: Any) -> Iterator[Finding]:
+    database: Database = recorder.database
     with database.write() as connection:
         synchronous = int(connection.execute("PRAGMA synchronous").fetchone()[0])
     with database.read() as connection:
-        yield from sqlite_checks.findings(database.path, connection, synchronous, recorder.durability)
-    for view in db.stats().views:
-        words = f"{view.lag} events behind, {view.parked} sessions parked"
-        yield Finding("warning" if view.parked else "ok", f"view {view.name}", words)
+        yield from sqlite_checks.findings(str(database.path), connection, synchronous, recorder.durability)

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from turnlog.adapters.cli.findings import Finding, judged
+from turnlog.adapters.cli.findings import SYNCS, TOO_FAST_S, Finding, judged, size
 
 try:
     import fcntl
@@ -25,14 +25,10 @@ NETWORK = frozenset(
 )
 """Types in /proc/self/mountinfo, ``fuse.`` left out; 9p and drvfs are folders that a virtual machine shares."""
 VOLATILE = frozenset({"tmpfs", "ramfs"})
-SYNCS = 9
-TOO_FAST_S = 20e-6
-"""No disk and no flash answers a sync that fast: something in between says it is written when it is not."""
 LARGE_WAL_BYTES = 64 * 2**20
 LITTLE_SPACE_BYTES = 256 * 2**20
 SERIALIZED = 3
 """sqlite3.threadsafety: connections may be shared between threads."""
-KIB = 1024
 SYNCHRONOUS = {0: ("OFF", "none"), 1: ("NORMAL", "normal"), 2: ("FULL", "full"), 3: ("EXTRA", "full")}
 SURVIVES = {
     "full": "an acknowledged event survives power loss, if the disk keeps its word",
@@ -182,12 +178,3 @@ def _free_pages(connection: sqlite3.Connection) -> Finding:
 def _integrity(connection: sqlite3.Connection) -> Finding:
     rows = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]
     return judged("integrity", "; ".join(rows), good=rows == ["ok"])
-
-
-def size(n: float) -> str:
-    """Return a number of bytes as people read it."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if n < KIB:
-            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
-        n /= KIB
-    return f"{n:.1f} TiB"

@@ -1,0 +1,59 @@
+"""The backends on which faults are tried. To have another server take part, add its name to ``SERVERS``."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import pytest
+
+from tests.servers import PostgreSQL, binaries_or_skip
+
+SERVERS = ("postgresql",)
+"""Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
+
+
+class Server(Protocol):
+    """A server of the test run's own."""
+
+    port: int
+
+    def crash(self) -> None:
+        """End it at once."""
+        ...
+
+    def start(self) -> None:
+        """Start it again, on the same port."""
+        ...
+
+
+def _postgresql() -> Iterator[tuple[Server, str]]:
+    with PostgreSQL(binaries_or_skip(), {}) as started:
+        yield started, started.new_schema()
+
+
+_DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {"postgresql": _postgresql}
+"""Servers of one test, which survive a crash."""
+
+
+@pytest.fixture(params=SERVERS)
+def server_url(request: pytest.FixtureRequest) -> str:
+    """A store on a server, that does not exist yet."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, server_url: str) -> Server:
+    """The server of ``server_url``."""
+    found: Server = request.getfixturevalue(server_url.partition("://")[0])
+    return found
+
+
+@pytest.fixture(params=("sqlite", *SERVERS))
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """A store that does not exist yet, on every backend that several processes can use."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=SERVERS)
+def durable(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
+    """A server that syncs its files, and an empty database of it."""
+    yield from _DURABLE[request.param]()

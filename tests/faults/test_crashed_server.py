@@ -1,0 +1,77 @@
+"""A server that crashes, or ends connections, under processes that write: what was acknowledged is there, and whole."""
+
+import random
+from collections.abc import Callable
+from contextlib import closing
+from multiprocessing.connection import Connection
+from time import monotonic, sleep
+from typing import Any
+
+import psycopg
+import pytest
+
+import turnlog
+from tests.faults.conftest import Server
+from tests.faults.processes import DEADLINE_S, Victim
+from tests.faults.test_killed_writers import Writer, check
+from turnlog.domain.errors import StoreError
+
+pytestmark = pytest.mark.slow
+WRITERS = 3
+ROUNDS = 3
+EACH_S = 0.5
+
+
+def write_through(report: Connection, url: str, seed: int) -> None:
+    """Write on, whatever the store says."""
+    with turnlog.open(url, timeout_s=10.0) as store:
+        Writer(report, store, seed, StoreError).write_on()
+
+
+def crash(server: Server, _: str) -> None:
+    """End the server in the midst of it, and start it again."""
+    server.crash()
+    server.start()
+
+
+def end_connections(_: Server, url: str) -> None:
+    """End every connection, again and again."""
+    _ENDING[url.partition("://")[0]](url)
+
+
+def _end_postgresql(url: str) -> None:
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename IS NOT NULL"
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        for _ in range(10):
+            connection.execute(end)
+            sleep(EACH_S / 10)
+
+
+_ENDING: dict[str, Callable[[str], None]] = {"postgresql": _end_postgresql}
+
+
+@pytest.mark.parametrize("disturb", [crash, end_connections])
+def test_acknowledged_is_there(durable: tuple[Server, str], disturb: Callable[[Server, str], None]) -> None:
+    """Every acknowledged event is there, every turn is whole, verify is green; a retry writes nothing twice."""
+    server, url = durable
+    dice = random.Random(3)  # noqa: S311 - no secret
+    victims = [Victim(write_through, url, seed) for seed in range(WRITERS)]
+    reports: list[Any] = [victim.first() for victim in victims]
+    for _ in range(ROUNDS):
+        for victim in victims:
+            reports += victim.reports(dice.uniform(0, EACH_S) / WRITERS)
+        disturb(server, url)
+        for victim in victims:
+            reports += _until_it_writes_again(victim)
+    for victim in victims:
+        reports += victim.kill()
+    check(url, reports)
+
+
+def _until_it_writes_again(victim: Victim) -> list[Any]:
+    """Return what it reports, up to something that it can only report now."""
+    reports = list(victim.reports(0.1))
+    deadline = monotonic() + DEADLINE_S
+    while not (more := list(victim.reports(0.1))):
+        assert monotonic() < deadline, "it writes no more"
+    return reports + more

@@ -1,0 +1,6 @@
+"""What the blocking API promises about handles, promised inside an application's transaction."""
+
+from tests.api.test_handles import *
+
+del test_threads_share_a_handle  # verifies all of the log
+del test_gone_comes_before_any_other_refusal  # deletes
