@@ -187,10 +187,12 @@ def test_killed_connections(recorder: Recorder, mariadb: MariaDB) -> None:
     killing = threading.Thread(target=kill)
     killing.start()
     told: list[int] = []
-    for n in range(1, 301):
-        told += recorder.append((Batch(S, [(n, "t", b"%d" % n)]),), not_again)
-    over.set()
-    killing.join()
+    try:
+        for n in range(1, 301):
+            told += recorder.append((Batch(S, [(n, "t", b"%d" % n)]),), not_again)
+    finally:
+        over.set()
+        killing.join()
     rows = recorder.select_stream(S)
     assert [row[0] for row in rows] == told == list(range(1, 301))
     assert [row[3] for row in rows] == [b"%d" % n for n in range(1, 301)]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from turnlog import aio
 
 DEADLINE_S = 30
-_OF_THE_ADAPTER = ("turnlog-scheduler", "turnlog-worker", "turnlog news")
-"""A pool of connections has them, and who waits for news, however many calls there are."""
+_OF_THE_ADAPTER = ("turnlog-scheduler", "turnlog-worker", "turnlog news", "turnlog group")
+"""A pool of connections has them, who waits for news, and who commits for others, however many calls there are."""
 
 
 async def until(condition: Callable[[], bool]) -> None:

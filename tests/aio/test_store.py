@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.aio.running import DEADLINE_S, threads, until
+from tests.projections.log import execute
 from turnlog import InvalidInput, RebuildProgress, Receipt, RecordedEvent, StoreUnavailable, aio
 from turnlog.adapters.connect import connect
 from turnlog.aio.threads import MAX_THREADS
@@ -29,12 +30,13 @@ class Counted:
 
     def create(self, connection: Any) -> None:
         """Create the table."""
-        connection.execute("CREATE TABLE counted (n INTEGER)")
+        execute(connection, "CREATE TABLE counted (n INTEGER)")
 
     def apply(self, events: Sequence[RecordedEvent], connection: Any) -> None:
         """Count."""
         self.threads.add(threading.get_ident())
-        connection.executemany("INSERT INTO counted VALUES (?)", [(event.position,) for event in events])
+        for event in events:
+            execute(connection, "INSERT INTO counted VALUES (?)", (event.position,))
 
 
 def test_it_is_awaited_or_entered(url: str) -> None:

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from math import ceil
 from typing import Any, TypeAlias, cast
 
@@ -82,7 +81,7 @@ def is_cut(connection: Connection, error: Exception) -> bool:
     """Return whether ``error`` is the end of the connection, which is closed then."""
     if connection.open and number(error) not in HUNG_UP:
         return False
-    _drop(connection)
+    drop(connection)
     return True
 
 
@@ -125,12 +124,13 @@ def undo(connection: Connection) -> None:
     try:
         connection.rollback()
     except pymysql.Error:
-        _drop(connection)
+        drop(connection)
 
 
-def _drop(connection: Connection) -> None:
-    with suppress(pymysql.Error):  # it is closed already
-        connection.close()
+def drop(connection: Connection) -> None:
+    """Close it without a word to the server. Its pool may still call ``close``, which must not be the second time."""
+    driver: Any = connection
+    driver._force_close()  # noqa: SLF001 - PyMySQL has no public way to do it
 
 
 def connected(options: Mapping[str, Any]) -> Connection:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from select import POLLERR, POLLHUP, POLLIN, poll
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple, Self, TypeAlias, cast
 
 import pymysql
@@ -20,6 +20,7 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from turnlog.adapters.attempt import Broken, Lost
 from turnlog.adapters.mariadb_connection import (
+    HUNG_UP,
     Connection,
     Parameters,
     as_it_is,
@@ -39,6 +40,7 @@ from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, Stor
 
 IDLE_S = 30.0
 """A connection that lay idle for longer is asked whether it lives; before, only whether it was hung up on."""
+RETRY_S = 0.01
 LOCK_WAIT = 1205
 _CORRUPT = frozenset({126, 127, 134, 1030, 1034, 1035, 1054, 1146, 1194, 1195, 1712, 1877, 1932})
 _OURS = (pymysql.Error, alchemy.TimeoutError)
@@ -262,8 +264,15 @@ class Pool:
 
     def _borrow(self) -> tuple[PoolProxiedConnection, Connection]:
         self._check()
+        deadline = monotonic() + self.timeout_s
         while True:
-            proxied = self._pool.connect() if self._engine is None else self._engine.raw_connection()
+            try:
+                proxied = self._pool.connect() if self._engine is None else self._engine.raw_connection()
+            except pymysql.Error as error:
+                if number(error) not in HUNG_UP or monotonic() > deadline:
+                    raise
+                sleep(RETRY_S)  # it came about, and broke before it was set
+                continue
             connection: Any = proxied.dbapi_connection
             if self._lives(connection, proxied.info.get(_USED)):
                 return proxied, connection
