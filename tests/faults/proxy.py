@@ -37,7 +37,7 @@ class How(Enum):
     LATE = "nothing is cut: whatever it would be comes a little late"
 
 
-COMMIT = rb"COMMIT(?!TED)"
+COMMIT = rb"COMMIT(?!TED| AND)"
 """As it is sent to an SQL server, by itself."""
 
 

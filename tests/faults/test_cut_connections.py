@@ -232,7 +232,12 @@ def test_cut_after_the_commit(
 
 @pytest.mark.parametrize("when", [When.BEFORE, When.WITH])
 def test_half_open(server_url: str, direct: turnlog.ConversationStore, proxy: Proxy, when: When) -> None:
-    """A connection that is swallowed without a word is given up after a while; all goes on, on another."""
+    """A connection that is swallowed without a word is given up after a while; all goes on, on another.
+
+    PyMySQL cannot be asked to look elsewhere whether the server is at work: there a call ends, and says so.
+    """
+    if server_url.startswith("mariadb"):
+        pytest.skip("on MariaDB a call on a swallowed connection ends with an error: test_nothing_gets_through")
     direct.session("s", user_id="u")
     cut = partial(Cut, when, How.SILENT)
     with turnlog.open(proxy.url(server_url), timeout_s=6.0) as store:

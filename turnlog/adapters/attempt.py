@@ -5,6 +5,7 @@ or they are found to be there.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from random import uniform
 from time import monotonic, sleep
 from typing import Protocol
@@ -39,6 +40,10 @@ class Log(Protocol):
     @property
     def name(self) -> str:
         """What messages call it."""
+        ...
+
+    def translating(self) -> AbstractContextManager[None]:
+        """Turn the driver's errors into turnlog's."""
         ...
 
     def write(self, batches: Sequence[Batch]) -> list[int]:
@@ -82,10 +87,11 @@ def appended(
     attempt = _Attempt(log, batches, again, doubtful=doubtful)
     deadline = monotonic() + timeout_s
     try:
-        while (positions := attempt.once()) is None:
-            if monotonic() > deadline:
-                raise attempt.given_up()
-            attempt.pause()
+        with log.translating():
+            while (positions := attempt.once()) is None:
+                if monotonic() > deadline:
+                    raise attempt.given_up()
+                attempt.pause()
     except (StoreUnavailable, ConcurrencyConflict) as error:
         if attempt.doubtful:
             raise OutcomeUnknown(f"the connection broke during a commit, and then: {error}") from error

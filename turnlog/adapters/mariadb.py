@@ -68,8 +68,7 @@ class MariaDBRecorder(MariaDBProcessRecorder):
         return positions
 
     def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
-        with self.pool.translating():
-            return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
+        return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
 
     def together(self, take: Take) -> None:
         """Commit appends of several threads, together as far as it can be."""

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from math import ceil
 from select import POLLERR, POLLHUP, POLLIN, poll
 from time import monotonic, sleep
 from typing import Any, NamedTuple, Self, TypeAlias, cast
@@ -56,6 +57,10 @@ class Server(NamedTuple):
 
     is_mariadb: bool
     packet_bytes: int
+
+
+SILENCES = 2
+"""As many times ``timeout_s`` a statement waits for an answer: one may go by in waiting for a lock."""
 
 
 class Pool:
@@ -111,8 +116,10 @@ class Pool:
             use_lifo=True,
         )
 
-    def _connect(self) -> Connection:
-        connection = connected(self._options)
+    def _connect(self, *, patient: bool = False) -> Connection:
+        """Connect; a server that says nothing for so long is given up, unless ``patient``: it may be reorganising."""
+        timeouts = {} if patient else {"read_timeout": ceil(SILENCES * max(self.timeout_s, 1))}
+        connection = connected({**timeouts, **self._options})
         configure(connection, timeout_s=self.timeout_s, read_only=self.read_only)
         return connection
 
@@ -210,7 +217,7 @@ class Pool:
         self._check()
         with self.translating():
             if self._engine is None:
-                return self._connect()
+                return self._connect(patient=True)
             proxied = self._engine.raw_connection()
             connection: Any = proxied.dbapi_connection
             proxied.detach()

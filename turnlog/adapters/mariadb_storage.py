@@ -1,6 +1,7 @@
 """The upkeep of a log on MariaDB: its check, its size, what the server promises, and where erased bytes linger."""
 
 import logging
+from contextlib import closing
 
 from turnlog.adapters.mariadb_connection import run
 from turnlog.adapters.mariadb_head import head_name
@@ -35,7 +36,8 @@ def check(pool: Pool, names: Names) -> list[str]:
     events, keys = pool.table(names.events), pool.table(names.keys)
     head = pool.table(head_name(names.events))
     tables = ", ".join((events, head, keys, pool.table(names.snapshots)))
-    said = pool.rows(f"CHECK TABLE {tables}")
+    with pool.translating(), closing(pool.session()) as connection:  # which may take its time
+        said = run(connection, f"CHECK TABLE {tables}").fetchall()
     found = [f"{table}: {words}" for table, _, kind, words in said if kind in ("error", "warning")]
     astray = f"SELECT COUNT(*) FROM {events} WHERE LOCATE('/', originator_id) < 2 OR originator_version < 1"
     lost = (
@@ -72,8 +74,8 @@ def scrub(pool: Pool, names: Names, *, vacuum: bool) -> list[str]:
     if not vacuum:
         return [PAGES, UNDO, *_beyond(pool)]
     there = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s AND table_name IN %s"
-    for (name,) in pool.rows(there, (pool.schema, list(names.tables()))):
-        with pool.read() as connection:
+    with pool.translating(), closing(pool.session()) as connection:  # which may take its time
+        for (name,) in pool.rows(there, (pool.schema, list(names.tables()))):
             run(connection, f"OPTIMIZE TABLE {pool.table(name)}").fetchall()
     return [FILES, UNDO, *_beyond(pool)]
 

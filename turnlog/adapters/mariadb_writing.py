@@ -61,6 +61,7 @@ class Appending:
         self._insert_keys = f"INSERT INTO {keys} VALUES ".encode()
         self._replace_snapshots = f"REPLACE INTO {snapshots} VALUES ".encode()
         self.name = self._pool.name
+        self.translating = self._pool.translating
         self.select_stream = recorder.select_stream
         self.select_keys = recorder.select_keys
 

@@ -55,6 +55,7 @@ class Appending:
         self._recorder = recorder
         self._contended = Contended()
         self.name = recorder.pool.name
+        self.translating = recorder.pool.translating
         self.queues = self._contended.has
         self.select_keys = recorder.select_keys
 
