@@ -28,6 +28,7 @@ from turnlog.adapters.mariadb_connection import (
     commit,
     configure,
     connected,
+    drop,
     is_cut,
     made_ours,
     number,
@@ -236,6 +237,8 @@ class Pool:
                     run(connection, "DO RELEASE_ALL_LOCKS()")
                 if connection.open:
                     restore(connection)
+            except pymysql.Error:  # what was committed stands; the locks end with the connection
+                drop(connection)
             finally:
                 self._give_back(proxied, connection)
 
