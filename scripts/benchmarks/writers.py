@@ -242,13 +242,13 @@ def _listen(url: str, n: int, results: Connection) -> None:
         connection.execute("LISTEN plain")
         after = connection.execute("SELECT coalesce(max(position), 0) FROM plain").fetchall()[0][0]
         results.send("ready")
-        for _ in connection.notifies():
-            statement = "SELECT position, state FROM plain WHERE position > %s ORDER BY position"
+        statement = "SELECT position, state FROM plain WHERE position > %s ORDER BY position"
+        while len(received) < n:
+            for _ in connection.notifies(stop_after=1):
+                pass
             for position, _ in connection.execute(statement, (after,)).fetchall():
                 after = position
                 received.append(perf_counter())
-            if len(received) >= n:
-                break
     results.send(received)
 
 

@@ -6,26 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.projections.log import STARTED, Log
+import turnlog
 
 PROGRAM = """
 import sys
-from tests.projections.log import Log, said
+import turnlog
 
-log = Log(sys.argv[1]).with_views()
-log.append("s", said("1"))
-assert log.engine.catch_up()
-assert "sqlalchemy" not in sys.modules, "catching up"
-log.row("s")
-assert "sqlalchemy" in sys.modules, "a query is made with it"
+with turnlog.open(sys.argv[1]) as store:
+    store.get("s").add_message("user", "1")
+    store.catch_up()
+    assert "sqlalchemy" not in sys.modules, "catching up"
+    assert store.sessions().items
+    assert "sqlalchemy" in sys.modules, "a query is made with it"
 """
 
 
-# MariaDB's connections are lent by SQLAlchemy
-@pytest.mark.parametrize("kept_log", ["file", "postgresql"], indirect=True)
-def test_opening_appending_and_catching_up_import_no_sqlalchemy(kept_log: Log) -> None:
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])  # MariaDB's connections are lent by SQLAlchemy
+def test_opening_appending_and_catching_up_import_no_sqlalchemy(backend: str, request: pytest.FixtureRequest) -> None:
     """In a store that exists, SQLAlchemy is imported by the first query on a view."""
-    kept_log.with_views().append("s", STARTED)
-    command = [sys.executable, "-c", PROGRAM, str(kept_log.place)]
+    url: str = request.getfixturevalue(f"{backend}_url")
+    with turnlog.open(url) as store:
+        store.session("s")
+        store.catch_up()
+    command = [sys.executable, "-c", PROGRAM, url]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
