@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput, TurnlogError
-from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.domain.recorder import Again, Batch, Reader, Recorder
 from turnlog.domain.values import RebuildProgress, ViewStatus
 from turnlog.projections.watching import UNWATCHED, Append, Facts, Operation, Watch
 
@@ -81,7 +81,7 @@ class Watching:
         """Return the recorder's ``append``, watched; a decision that is asked for once more is a retry."""
         append = recorder.append
 
-        def watched(batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+        def watched(batches: Sequence[Batch], again: Again) -> list[int]:
             asked = 0 if batches else -1  # to be asked first is no retry
             newest = batches
 

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import turnlog
 import turnlog.aio
-from scripts.benchmarks.measuring import Figure, Setting, Side, Target, alone, compared, rate, side_by_side
+from scripts.benchmarks.measuring import Figure, Setting, Side, Target, alone, compared, percentile, rate, side_by_side
 from scripts.benchmarks.stores import ROLES, TEXT, url_of
 from turnlog.aio.threads import MAX_THREADS
 
@@ -52,11 +52,11 @@ def on_one_loop(setting: Setting, what: str, urls: Sequence[str], durability: st
             alone(
                 "asyncio",
                 f"{what}: the loop's lag, {name}",
-                [_percentile(found, part) for found in lags],
+                [percentile(found, part) for found in lags],
                 unit="s",
                 target=PROMPT if name == "p99" else None,
-                note=f"median of the rounds {median(_percentile(found, part) for found in lags) * 1000:.2f} ms,"
-                f" of an idle loop {_percentile(idle, part) * 1000:.2f} ms",
+                note=f"median of the rounds {median(percentile(found, part) for found in lags) * 1000:.2f} ms,"
+                f" of an idle loop {percentile(idle, part) * 1000:.2f} ms",
             )
         )
     return figures
@@ -122,9 +122,3 @@ def _threads(url: str, durability: str, messages: int) -> float:
                 session.add_message(ROLES[i % 2], TEXT)
 
         return rate(SESSIONS * messages, lambda: list(pool.map(say, sessions)))
-
-
-def _percentile(values: Sequence[float], part: float) -> float:
-    """Return the value below which that part of them lies."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]

@@ -101,6 +101,12 @@ def rate(n: int, action: Callable[[], object]) -> float:
     return 1 / timed(n, action)
 
 
+def percentile(values: Sequence[float], part: float) -> float:
+    """Return the value below which that part of them lies."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
+
+
 def side_by_side(rounds: int, ours: Side, raw: Side) -> Pair:
     """Run both sides in turn, once unmeasured, then ``rounds`` times."""
     costs: tuple[list[float], list[float]] = ([], [])

@@ -7,14 +7,13 @@ from itertools import count
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
-from statistics import median
 from time import perf_counter, sleep
 from typing import Any, TypeAlias
 
 import psycopg
 
 import turnlog
-from scripts.benchmarks.measuring import Figure, Pair, Setting, Target, alone, compared, side_by_side
+from scripts.benchmarks.measuring import Figure, Pair, Setting, Target, alone, compared, percentile, side_by_side
 from scripts.benchmarks.raw import Row
 from scripts.benchmarks.server import Plain, contents, server
 from scripts.benchmarks.stores import TEXT, url_of
@@ -85,7 +84,7 @@ def latency(setting: Setting) -> list[Figure]:
         compared(
             "pg-latency",
             f"PostgreSQL: append to subscriber, {name}",
-            Pair([_part(found, part) for found in ours], [_part(found, part) for found in raw]),
+            Pair([percentile(found, part) for found in ours], [percentile(found, part) for found in raw]),
             against="INSERT with NOTIFY to LISTEN and SELECT",
         )
         for name, part in (("p50", 0.5), ("p99", 0.99))
@@ -252,11 +251,6 @@ def _listen(url: str, n: int, results: Connection) -> None:
     results.send(received)
 
 
-def _part(values: Sequence[float], part: float) -> float:
-    ordered = sorted(values)
-    return median(ordered) if part == 0.5 else ordered[min(int(len(ordered) * part), len(ordered) - 1)]  # noqa: PLR2004 - the median
-
-
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
@@ -270,8 +264,10 @@ def _by_threads(new_url: Callable[[], str], n: int, writes: int, stored: Content
     url = new_url()
     backend = connect(url, durability="full", engine=None, options={})
     recorder: Any = backend.recorder
-    if not group:
-        recorder.grouping = None if url.startswith("sqlite") else Grouping(recorder.together, 30.0, ways=_FREE)
+    if not group and url.startswith("sqlite"):
+        recorder.grouping = None
+    elif not group:
+        recorder.appends.grouping = Grouping(recorder.appends.together, 30.0, ways=_FREE)
 
     def append(stream: str) -> None:
         for i in range(writes // n):

@@ -130,8 +130,8 @@ def test_project_goes_on_until_it_is_stopped(
     for _ in range(2):
         with running("project", views, "--every", "0.1", "--store", sqlite_url) as service:
             for _ in range(3):
-                head = filled.get("s").add_message("user", "new").position
-                wait_for(lambda head=head: position() == head)  # type: ignore[misc]
+                filled.get("s").add_message("user", "new")
+                wait_for(lambda: position() == filled.position)
             assert service.stderr is not None
             assert service.stderr.readline().startswith("turnlog: counted: at ")
             code, out, err = stopped(service, number)

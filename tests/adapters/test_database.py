@@ -273,8 +273,8 @@ def hold(path: str, pipe: object) -> None:
     database = Database(path)
     with database.alone():
         getattr(pipe, "send")("held")  # noqa: B009 - a Connection
-        getattr(pipe, "recv")()  # noqa: B009
-    getattr(pipe, "send")("done")  # noqa: B009
+        getattr(pipe, "recv")()  # noqa: B009 - as above
+    getattr(pipe, "send")("done")  # noqa: B009 - as above
     database.close()
 
 

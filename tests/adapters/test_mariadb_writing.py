@@ -87,7 +87,8 @@ class Cut:
         then: Callable[[], object] = lambda: None,
     ) -> None:
         self.left = times
-        original: Any = pymysql.connections.Connection._execute_command  # type: ignore[attr-defined] # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportAttributeAccessIssue] # all that is sent passes here
+        driver: Any = pymysql.connections.Connection
+        original = driver._execute_command  # noqa: SLF001 - all that is sent passes here
 
         def execute(connection: Any, command: int, query: str | bytes) -> None:
             text = query.encode() if isinstance(query, str) else query
@@ -98,7 +99,7 @@ class Cut:
             if after:
                 original(connection, command, query)
                 connection._read_query_result()  # noqa: SLF001 - the answer, which nobody hears of
-                while connection._result.has_next:  # noqa: SLF001
+                while connection._result.has_next:  # noqa: SLF001 - as above
                     connection.next_result()
             connection.close()
             then()

@@ -26,8 +26,8 @@ class Gathered:
         self.recorder = recorder
         self.expected = 0
         self.sizes: list[int] = []
-        self._write = recorder.together
-        recorder.grouping = self._grouping = Grouping(self._together, 10.0)
+        self._write = recorder.appends.together
+        recorder.appends.grouping = self._grouping = Grouping(self._together, 10.0)
 
     def _together(self, take: Take) -> None:
         while self._grouping.waiting < self.expected:

@@ -13,8 +13,6 @@ Statements are those that both servers understand: no RETURNING, no sequences.
 from collections.abc import Sequence
 
 from turnlog.adapters import mariadb_storage, mariadb_tables
-from turnlog.adapters.attempt import appended
-from turnlog.adapters.grouping import Grouping, Take
 from turnlog.adapters.mariadb_connection import Connection, run
 from turnlog.adapters.mariadb_factory import MariaDBFactory
 from turnlog.adapters.mariadb_pool import Pool
@@ -23,7 +21,7 @@ from turnlog.adapters.mariadb_tracking import MariaDBProcessRecorder, MariaDBTra
 from turnlog.adapters.mariadb_writing import Appending, Forgetting
 from turnlog.adapters.names import Names, name_range
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.adapters.server_group import write_together
+from turnlog.adapters.server_group import Appends
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
@@ -44,8 +42,7 @@ class MariaDBRecorder(MariaDBProcessRecorder):
         self.durability = pool.durability
         self._names = names
         keys, snapshots = pool.table(names.keys), pool.table(names.snapshots)
-        self.grouping = Grouping(self.together, pool.timeout_s, ways=1)
-        self._appending = Appending(self, keys, snapshots, views)
+        self.appends = Appends(Appending(self, keys, snapshots, views), pool.timeout_s, ways=1)
         self._select_keys = f"SELECT kind, `key`, version, fingerprint, seal FROM {keys} WHERE originator_id = %s"
         self._select_snapshot = f"SELECT version, revision, hash, state, seal FROM {snapshots} WHERE originator_id = %s"
 
@@ -60,20 +57,9 @@ class MariaDBRecorder(MariaDBProcessRecorder):
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``, see ``Recorder``: decided again under the lock, a conflict cannot come twice."""
-        if any(batch.erase for batch in batches):
-            positions = self._alone(batches, again)
-        else:
-            positions = self.grouping.alone_or_together(self._alone, batches, again)
+        positions = self.appends.append(batches, again)
         self.tell()
         return positions
-
-    def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
-        return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
-
-    def together(self, take: Take) -> None:
-        """Commit appends of several threads, together as far as it can be."""
-        with self.pool.translating():
-            write_together(self._appending, self._alone, take)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""

@@ -11,8 +11,6 @@ less, a crash would give positions a second time that readers have passed. A ser
 from collections.abc import Sequence
 
 from turnlog.adapters import postgresql_storage, postgresql_tables
-from turnlog.adapters.attempt import appended
-from turnlog.adapters.grouping import Grouping, Take
 from turnlog.adapters.names import Names, name_range
 from turnlog.adapters.postgresql_attempt import Appending
 from turnlog.adapters.postgresql_factory import PostgreSQLFactory
@@ -24,7 +22,7 @@ from turnlog.adapters.postgresql_recorders import (
 from turnlog.adapters.postgresql_tracking import PostgreSQLProcessRecorder, PostgreSQLTrackingRecorder
 from turnlog.adapters.postgresql_writing import Forgetting, Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.adapters.server_group import write_together
+from turnlog.adapters.server_group import Appends
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
 __all__ = [
@@ -62,8 +60,7 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
         self._names = names
         self._keys_table, self._snapshots_table = pool.table(names.keys), pool.table(names.snapshots)
         self.writing = Writing(self.events_table, self._keys_table, self._snapshots_table, views)
-        self.grouping = Grouping(self.together, pool.timeout_s, ways=max(pool.size - 1, 1))
-        self._appending = Appending(self)
+        self.appends = Appends(Appending(self), pool.timeout_s, ways=max(pool.size - 1, 1))
         self._select_keys = f"SELECT kind, key, version, fingerprint, seal FROM {self._keys_table}"
         self._select_some_keys = (
             "SELECT k.kind, k.key, k.version, k.fingerprint, k.seal"
@@ -90,21 +87,10 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``, see ``Recorder``. Who would have to wait for a connection shares one, and a statement."""
-        if any(batch.erase for batch in batches):
-            positions = self._alone(batches, again)
-        else:
-            positions = self.grouping.alone_or_together(self._alone, batches, again)
+        positions = self.appends.append(batches, again)
         if positions:
             self.news.ring()
         return positions
-
-    def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
-        return appended(self._appending, batches, again, timeout_s=self.pool.timeout_s, doubtful=doubtful)
-
-    def together(self, take: Take) -> None:
-        """Commit appends of several threads, together as far as it can be."""
-        with self.pool.translating():
-            write_together(self._appending, self._alone, take)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``: by something as safe as an append that returned."""

@@ -7,7 +7,7 @@ Nothing but events and their keys is written. Where another append was first, th
 anew: under READ COMMITTED the other's is seen then.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from turnlog.adapters.view_queries import ViewQueries
 from turnlog.domain.envelope import header_of
 from turnlog.domain.errors import ConcurrencyConflict, CorruptLog
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import PENDING, Batch, KeyRow, Reader, Recorder, SnapshotRow
+from turnlog.domain.recorder import PENDING, Again, Batch, KeyRow, Recorder, SnapshotRow
 from turnlog.projections.view_store import Checkpoint, Parked
 
 _LEVEL = "current_setting('transaction_isolation')"
@@ -69,7 +69,7 @@ class BoundRecorder:
         self.check, self.lingering, self.scrub = log.check, log.lingering, log.scrub  # a bound store asks for none
         self.wait_for_news = log.wait_for_news
 
-    def append(self, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]]) -> list[int]:
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Write ``batches``, see ``Recorder``; the application commits them.
 
         Raises:
@@ -136,9 +136,7 @@ class BoundRecorder:
             return None
         return run(connection, *self._log.stream_query(batch.stream, first - 2, first - 1, desc=False, limit=1))
 
-    def _asked(
-        self, connection: Connection, batches: Sequence[Batch], again: Callable[[Reader], Sequence[Batch]], losses: int
-    ) -> Sequence[Batch]:
+    def _asked(self, connection: Connection, batches: Sequence[Batch], again: Again, losses: int) -> Sequence[Batch]:
         held = [batch.stream for batch in batches] if losses else []
         self._log.writing.hold(connection, held)
         return again(Inside(self._log, connection, held))

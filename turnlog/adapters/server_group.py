@@ -1,44 +1,59 @@
 """Appends of several threads in one transaction of a server's: if it does not fit all of them, each goes by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
-from turnlog.adapters.attempt import Broken, Log, Lost, Taken, Undone
-from turnlog.adapters.grouping import Request, Take
+from turnlog.adapters.attempt import Broken, Log, Lost, Taken, Undone, appended
+from turnlog.adapters.grouping import Grouping, Request, Take
 from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
 from turnlog.domain.recorder import Again, Batch
 
 
-class Alone(Protocol):
-    """What writes one append; ``doubtful``: its rows may be there already."""
+class Appends:
+    """How a recorder on a server appends: alone or, who would have to wait, together with other threads.
 
-    def __call__(self, batches: Sequence[Batch], again: Again, *, doubtful: bool) -> list[int]:
-        """Return the positions."""
-        ...
-
-
-def write_together(log: Log, alone: Alone, take: Take) -> None:
-    """Write appends, those of different streams together.
-
-    Streams are written in the order of their names: two groups that have some in common cannot wait for each other.
+    Args:
+        ways: as many append alone at the same time.
     """
-    joined, rest = _parted(log, take())
-    doubtful = False
-    if len(joined) > 1:
-        batches = sorted((batch for request in joined for batch in request.batches), key=lambda batch: batch.stream)
-        try:
-            positions = dict(zip((batch.stream for batch in batches), log.write(batches), strict=True))
-        except (Taken, Undone, Broken):
-            pass
-        except Lost:
-            doubtful = True
-        else:
-            for request in joined:
-                request.positions = [positions[batch.stream] for batch in request.batches]
-            joined = []
-    _write_each(joined, partial(alone, doubtful=doubtful))
-    _write_each(rest, partial(alone, doubtful=False))
+
+    def __init__(self, log: Log, timeout_s: float, *, ways: int) -> None:
+        self._log = log
+        self._timeout_s = timeout_s
+        self.grouping = Grouping(self.together, timeout_s, ways=ways)
+
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
+        """Commit ``batches``, see ``Recorder``; who erases holds what others need, and goes alone."""
+        if any(batch.erase for batch in batches):
+            return self._alone(batches, again)
+        return self.grouping.alone_or_together(self._alone, batches, again)
+
+    def together(self, take: Take) -> None:
+        """Commit appends of several threads, those of different streams together.
+
+        Streams are written in the order of their names: two groups that have some in common cannot wait for each other.
+        """
+        joined, rest = _parted(self._log, take())
+        doubtful = False
+        if len(joined) > 1:
+            batches = sorted((batch for request in joined for batch in request.batches), key=lambda batch: batch.stream)
+            try:
+                with self._log.translating():
+                    last = self._log.write(batches)
+            except (Taken, Undone, Broken):
+                pass
+            except Lost:
+                doubtful = True
+            else:
+                positions = {batch.stream: position for batch, position in zip(batches, last, strict=True)}
+                for request in joined:
+                    request.positions = [positions[batch.stream] for batch in request.batches]
+                joined = []
+        _write_each(joined, partial(self._alone, doubtful=doubtful))
+        _write_each(rest, self._alone)
+
+    def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
+        """``doubtful``: the rows may be there already."""
+        return appended(self._log, batches, again, timeout_s=self._timeout_s, doubtful=doubtful)
 
 
 def _parted(log: Log, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
@@ -56,7 +71,7 @@ def _parted(log: Log, requests: Sequence[Request]) -> tuple[list[Request], list[
     return joined, rest
 
 
-def _write_each(requests: Sequence[Request], alone: "partial[list[int]]") -> None:
+def _write_each(requests: Sequence[Request], alone: Callable[[Sequence[Batch], Again], list[int]]) -> None:
     """Write one after the other; what is wrong with the server is found out once, and told to all that follow."""
     error: Exception | None = None
     for request in requests:

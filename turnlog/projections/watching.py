@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from typing import Concatenate, Literal, ParamSpec, Protocol, TypeAlias, TypeVar
 
-from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.domain.recorder import Again, Batch, Recorder
 from turnlog.domain.values import RebuildProgress, ViewStatus
 
-Append: TypeAlias = Callable[[Sequence[Batch], Callable[[Reader], Sequence[Batch]]], list[int]]
+Append: TypeAlias = Callable[[Sequence[Batch], Again], list[int]]
 Facts: TypeAlias = dict[str, int | str]
 """What is known of an operation: numbers, and names of views and queries; never an id or content."""
 Operation: TypeAlias = Literal["append", "load", "query", "catch_up", "rebuild", "rebuild_page"]
