@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
@@ -100,6 +101,14 @@ def test_an_append_is_a_span_below_the_callers(watched: turnlog.ConversationStor
     assert told.points("turnlog.append.events") == [({"db.system.name": system}, 3)]
     assert told.points("turnlog.append.retries") == []
     assert told.points("turnlog.failures") == []
+
+
+def test_an_append_in_a_transaction_of_the_application_is_told_too(postgresql_url: str, told: Told) -> None:
+    """It is a span like any other, and says that it is pending."""
+    with turnlog.open(postgresql_url, **told.options) as store, psycopg.connect(postgresql_url) as connection:
+        store.using(connection).session("s-4711").add_message("user", "secret words")
+    durabilities = [(span.attributes or {})["turnlog.durability"] for span in told.spans("turnlog.append")]
+    assert durabilities == ["pending", "pending"]
 
 
 def test_an_append_from_asyncio_is_below_the_tasks_span(url: str, told: Told) -> None:

@@ -149,7 +149,7 @@ class _Parts(msgspec.Struct, frozen=True):
     def inside(self, backend: Backend) -> "_Parts":
         """Return the same on another connection, which is in a transaction of the application's."""
         d = self.decider
-        decider = Decider(backend.recorder, self.codec, d.tenant, d.clock, d.new_id, d.max_event_bytes)
+        decider = Decider(backend.recorder, self.codec, d.tenant, d.clock, d.new_id, d.max_event_bytes, d.watch)
         engine = self.engine.elsewhere(backend.recorder, backend.views)
         index = Index(decider, engine, backend.views, 0.0)  # nothing gets better while that transaction waits
         return _Parts(backend, self.codec, decider, engine, index, _Shared(), is_bound=True)
