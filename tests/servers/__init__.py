@@ -1,0 +1,21 @@
+"""Private database servers for tests: on 127.0.0.1, in a directory of their own, ended with the test run.
+
+A server's first files are made once and copied then, which takes a fifth of a second. Root is dropped: the servers
+refuse it. Ports lie below those that the kernel gives to clients. Where there are no server binaries, tests are
+skipped and the run's last lines say so; in CI that is a failure.
+"""
+
+from tests.servers.mariadb import MariaDB, mariadbd_or_skip
+from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
+from tests.servers.starting import HOST, UNTESTED, hostile
+
+__all__ = [
+    "HOST",
+    "UNTESTED",
+    "MariaDB",
+    "PostgreSQL",
+    "binaries_or_skip",
+    "hostile",
+    "mariadbd_or_skip",
+    "postgresql_binaries",
+]

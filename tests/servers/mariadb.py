@@ -1,0 +1,151 @@
+"""A private MariaDB server."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self
+
+import pymysql
+
+from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, give, missing, template, unprivileged
+
+QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0", "innodb-flush-method": "nosync", "sync-frm": "0"}
+"""For tests of function; those of crashes start a server without it."""
+_MARIADB_SETTINGS = {
+    "bind-address": HOST,
+    "skip-name-resolve": "1",
+    "max-connections": "200",
+    "innodb-buffer-pool-size": "64M",
+    "innodb-log-file-size": "32M",
+    "performance-schema": "OFF",
+}
+
+
+def mariadbd_or_skip() -> Path:
+    """Return MariaDB's server; without it skip the test, loudly (in CI: fail it)."""
+    found = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    return (
+        Path(found)
+        if found is not None
+        else missing("MariaDB", "/usr/sbin or on PATH", "apt-get install mariadb-server")
+    )
+
+
+class MariaDB:
+    """A server; ``url`` names no database.
+
+    Its character set and collation are those that MariaDB has without a configuration (latin1, case does not count):
+    whatever needs others has to say so.
+
+    Args:
+        settings: its options, without the dashes; ``QUICK_MARIADB`` does not survive a crash.
+    """
+
+    def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._binary = binary
+        self._settings = {**_MARIADB_SETTINGS, **(QUICK_MARIADB if settings is None else settings)}
+        self._user = unprivileged("mysql")
+        self._directory = Path(tempfile.mkdtemp(prefix="turnlog-my-", dir="/tmp"))
+        self._directory.chmod(0o755)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        shutil.copytree(self._template(), self._directory / "data", symlinks=True)
+        give(self._directory, self._user)
+        self.port = free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The URL of the server, of its user who may do everything."""
+        return f"mariadb://root@{HOST}:{self.port}/"
+
+    def connect(self, **options: Any) -> "pymysql.Connection[Any]":
+        """Connect as that user, in autocommit mode."""
+        return pymysql.connect(host=HOST, port=self.port, user="root", autocommit=True, **options)
+
+    def execute(self, statement: str) -> tuple[tuple[Any, ...], ...]:
+        """Execute a statement on a connection of its own and return its rows."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return tuple(cursor.fetchall())
+
+    def new_database(self) -> str:
+        """Create an empty database and return the URL that leads to it."""
+        self._databases += 1
+        name = f"t{os.getpid()}_{self._databases}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url + name
+
+    def drop_database(self, url: str) -> None:
+        """Delete a database; a transaction that a test left open in it is an error."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SET lock_wait_timeout = 10")
+            cursor.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]}")
+
+    def start(self) -> None:
+        """Start it (again, on the same port)."""
+        here = self._directory
+        options = {
+            **self._settings,
+            "datadir": f"{here}/data",
+            "socket": f"{here}/socket",
+            "pid-file": f"{here}/pid",
+            "tmpdir": str(here),
+            "log-error": f"{here}/log",
+            "port": str(self.port),
+        }
+        process: Any = subprocess.Popen(
+            [str(self._binary), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+            **self._user,
+        )
+        self._process = process
+        deadline = monotonic() + READY_S
+        while not self._is_ready():
+            if process.poll() is not None or monotonic() > deadline:
+                log = here / "log"
+                said = log.read_text(errors="replace") if log.exists() else "nothing"
+                raise RuntimeError(f"MariaDB did not start; it said: {said[-2000:]}")
+            sleep(0.01)
+
+    def crash(self) -> None:
+        """End it at once, without writing anything more."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(READY_S)
+
+    def stop(self) -> None:
+        """End it and delete its files."""
+        self.crash()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            self.connect(connect_timeout=5).close()
+        except pymysql.Error:
+            return False
+        return True
+
+    def _template(self) -> Path:
+        said = subprocess.run([str(self._binary), "--no-defaults", "--version"], check=True, capture_output=True)
+        version = said.stdout.decode().partition("Ver ")[2].split()[0]
+        program = shutil.which("mariadb-install-db") or "mariadb-install-db"
+
+        def command(data: Path) -> list[str]:
+            options = ["--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve"]
+            return [program, "--no-defaults", f"--datadir={data}", *options]
+
+        return template(f"my-template-{os.geteuid()}-{version}", command, self._user)

@@ -1,0 +1,78 @@
+"""What starting any server privately takes: a free port, another user than root, first files made once, an end."""
+
+import ctypes
+import fcntl
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+HOST = "127.0.0.1"
+READY_S = 60.0
+UNTESTED = "IS NOT TESTED"
+"""By these words the run's summary knows of what no server was found."""
+_DIE_WITH_PARENT = 1
+_libc = ctypes.CDLL(None)
+hostile = pytest.mark.skipif("TURNLOG_ORDER_S" not in os.environ, reason="depends on timing: TURNLOG_ORDER_S=3 runs it")
+"""For tests that end connections all the time or count on chance: a busy machine must not fail the default run."""
+
+
+def missing(server: str, where: str, remedy: str) -> NoReturn:
+    """Skip the test for want of a server, loudly (in CI: fail it)."""
+    words = f"{server} {UNTESTED}: no server in {where} ({remedy})"
+    if os.environ.get("CI"):
+        pytest.fail(words)
+    pytest.skip(words)
+
+
+def template(name: str, command: Callable[[Path], list[str]], user: Mapping[str, Any]) -> Path:
+    """Return a directory of a server's first files, made by whoever comes first."""
+    path = Path(tempfile.gettempdir()) / f"turnlog-{name}"
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (path / "done").exists():
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir(mode=0o755)
+            give(path, user)
+            subprocess.run(command(path / "data"), check=True, stdout=subprocess.DEVNULL, cwd="/", **user)
+            (path / "done").touch()
+    return path / "data"
+
+
+def unprivileged(name: str) -> dict[str, Any]:
+    """Return the arguments that start a process as another user than root."""
+    if os.geteuid() != 0:
+        return {}
+    found = pwd.getpwnam(name)
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+
+
+def give(path: Path, user: Mapping[str, Any]) -> None:
+    """Make a directory, and what is in it, that user's."""
+    if user:
+        for each in (path, *path.rglob("*")):
+            os.chown(each, user["user"], user["group"], follow_symlinks=False)
+
+
+def die_with_parent() -> None:
+    """Run in the child, as its new user: the kernel ends it when the thread that started it ends."""
+    os.setsid()
+    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, below those that the kernel gives to clients."""
+    while True:
+        port = random.randrange(20000, 30000)  # noqa: S311 - not a secret
+        with socket.socket() as tried:
+            if tried.connect_ex((HOST, port)) != 0:
+                return port
