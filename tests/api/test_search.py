@@ -133,7 +133,14 @@ def test_whatever_is_said_is_found(store: ConversationStore) -> None:
     queries = {text: name for name, text in TEXTS.items()}
     queries |= {"the": "short", "a 1 i": "short", "AND": "plain", '"NOT near*"': "plain", "it's": "plain"}
     queries |= {"crème": "accents", "STRASSE": "accents", "after": "nul", "🚀": "emoji", "❤": "emoji", "两人": "han"}
-    queries |= {"京": "kana", "タワー": "kana", "สองคน": "thai", "لشخصين": "arabic", "लोगों": "hindi", "x" * 2000: "long"}
+    queries |= {
+        "京": "kana",
+        "タワー": "kana",
+        "สองคน": "thai",
+        "لشخصين": "arabic",
+        "लोगों": "hindi",
+        "x" * 2000: "long",
+    }
     for query, name in queries.items():
         assert found(store, query) == [name], query
     assert len(found(store, "in parts")) == 1

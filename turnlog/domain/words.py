@@ -12,7 +12,7 @@ does match is decided here.
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from unicodedata import category, normalize
 
 from turnlog.domain.events import Json
@@ -106,12 +106,13 @@ def _texts(content: Json) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
-        for part in content:
+        for part in cast("list[Json]", content):
             yield from _texts(part)
     elif isinstance(content, dict):
-        if isinstance(text := content.get("text"), str):
+        part = cast("dict[str, Json]", content)
+        if isinstance(text := part.get("text"), str):
             yield text
-        if isinstance(inner := content.get("content"), (str, list)):
+        if isinstance(inner := part.get("content"), (str, list)):
             yield from _texts(inner)
 
 

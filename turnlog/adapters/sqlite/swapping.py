@@ -23,6 +23,8 @@ NEXT = ("turnlog_next_", "turnlog_new_")
 """How the names of tables begin that are being filled; two, taken in turn, as indexes keep their first names."""
 OLD = "turnlog_old_"
 """How the names of those begin that were replaced."""
+STRUCTURE = 10
+"""The rows up to this one, of the table in which FTS5 keeps what it holds, are what it takes to drop it."""
 HOLD_S = 0.02
 """How long to keep writers out at a time."""
 
@@ -72,7 +74,7 @@ def clear(database: Database, view: BuiltIn) -> None:
         for index in indexes:
             with database.write(synced=False) as connection:
                 connection.execute(f"DROP INDEX IF EXISTS {quoted(index)}")
-        _empty(database, f"{name}_data" if is_virtual else name)
+        _empty(database, *((f"{name}_data", STRUCTURE) if is_virtual else (name, 0)))
         with database.write(synced=False) as connection:
             connection.execute(f"DROP TABLE IF EXISTS {quoted(name)}")
 
@@ -96,8 +98,8 @@ def _index(database: Database, terms: SQLiteTerms) -> None:
     _in_steps(database, step)
 
 
-def _empty(database: Database, table: str) -> None:
-    some = f"SELECT rowid FROM {quoted(table)} ORDER BY rowid LIMIT ?"
+def _empty(database: Database, table: str, above: int) -> None:
+    some = f"SELECT rowid FROM {quoted(table)} WHERE rowid > {above} ORDER BY rowid LIMIT ?"
     delete = f"DELETE FROM {quoted(table)} WHERE rowid IN ({some})"
     _in_steps(database, lambda connection, n: connection.execute(delete, (n,)).rowcount)
 
