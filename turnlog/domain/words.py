@@ -12,7 +12,7 @@ does match is decided here.
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from unicodedata import category, normalize
 
 from turnlog.domain.events import Json
@@ -106,13 +106,14 @@ def _texts(content: Json) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
-        for part in cast("list[Json]", content):
+        parts: list[Json] = content
+        for part in parts:
             yield from _texts(part)
     elif isinstance(content, dict):
-        part = cast("dict[str, Json]", content)
-        if isinstance(text := part.get("text"), str):
+        fields: dict[str, Json] = content
+        if isinstance(text := fields.get("text"), str):
             yield text
-        if isinstance(inner := part.get("content"), (str, list)):
+        if isinstance(inner := fields.get("content"), (str, list)):
             yield from _texts(inner)
 
 
