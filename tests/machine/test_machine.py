@@ -33,7 +33,11 @@ class OnMariaDB(Asking):
     backend = "mariadb"
 
 
-ON_SERVERS = (OnPostgreSQL, OnMariaDB)
+class OnRedis(Asking):
+    backend = "redis"
+
+
+ON_SERVERS = (OnPostgreSQL, OnMariaDB, OnRedis)
 
 
 @pytest.fixture(params=[OnMemory, OnSQLite, *ON_SERVERS], ids=lambda machine: machine.backend)

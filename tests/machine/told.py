@@ -20,7 +20,7 @@ from tests.machine.book import Book
 from tests.machine.commands import Said
 from tests.machine.plainly import plain, same
 from tests.machine.talk import Refused, Talk
-from tests.servers import MariaDB, PostgreSQL
+from tests.servers import MariaDB, PostgreSQL, Redis
 from turnlog import ConversationStore, Head, Receipt, Session, SessionSummary, TurnlogError
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Told(RuleBasedStateMachine):
     """A store on ``backend`` beside a model of it."""
 
     backend: ClassVar[str]
-    server: ClassVar[PostgreSQL | MariaDB]
+    server: ClassVar[PostgreSQL | MariaDB | Redis]
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Told(RuleBasedStateMachine):
         match self.backend:
             case "memory":
                 return "memory://"
-            case "postgresql" | "mariadb":
+            case "postgresql" | "mariadb" | "redis":
                 return new_place(self.server)
             case _:
                 return f"sqlite:///{self.folder}/sessions.db"
@@ -155,16 +155,16 @@ class Told(RuleBasedStateMachine):
             for store in self.stores:
                 store.close()
             shutil.rmtree(self.folder)
-            if self.backend in ("postgresql", "mariadb"):
+            if self.backend in ("postgresql", "mariadb", "redis"):
                 drop_place(self.server, self.url)
 
 
-def new_place(server: PostgreSQL | MariaDB) -> str:
+def new_place(server: PostgreSQL | MariaDB | Redis) -> str:
     """Return the URL of an empty schema or database."""
     return server.new_schema() if isinstance(server, PostgreSQL) else server.new_database()
 
 
-def drop_place(server: PostgreSQL | MariaDB, url: str) -> None:
+def drop_place(server: PostgreSQL | MariaDB | Redis, url: str) -> None:
     """Drop it with all that is in it."""
     if isinstance(server, PostgreSQL):
         server.drop_schema(url)
