@@ -17,7 +17,7 @@ from tests.contracts.rows import grow
 from tests.servers import PostgreSQL
 from turnlog.adapters import postgresql as pg
 from turnlog.adapters.connect import connect
-from turnlog.adapters.restore import restore_log
+from turnlog.adapters.transfer.restore import restore_log
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.recorder import Recorder
 

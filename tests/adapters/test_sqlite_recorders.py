@@ -21,8 +21,8 @@ from tests.contracts.rows import grow
 from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from turnlog.adapters import sqlite
 from turnlog.adapters.connect import connect
-from turnlog.adapters.database import Database
 from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite.database import Database
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
 
