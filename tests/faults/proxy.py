@@ -14,6 +14,8 @@ from enum import Enum
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from turnlog.adapters.redis.scripts import APPEND
+
 _CHUNK = 1 << 16
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends RST instead of FIN, and what was not sent yet is thrown away."""

@@ -67,10 +67,10 @@ def _end_mariadb(url: str) -> None:
 
 
 def _end_redis(url: str) -> None:
-    with redis.Redis.from_url(url) as client:
-        driver: Any = client
+    driver: Any = redis.Redis
+    with driver.from_url(url) as client:
         for _ in range(10):
-            driver.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             sleep(EACH_S / 10)
 
 

@@ -41,7 +41,9 @@ def test_two_backends_give_the_same_answers(turns: list[tuple[str, list[Said]]])
 
 @given(turns=_turns)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_a_server_gives_the_same_answers(server: PostgreSQL | MariaDB | Redis, turns: list[tuple[str, list[Said]]]) -> None:
+def test_a_server_gives_the_same_answers(
+    server: PostgreSQL | MariaDB | Redis, turns: list[tuple[str, list[Said]]]
+) -> None:
     """Those too: one writer gets positions without gaps there as well."""
     url = new_place(server)
     assert answers("memory://", turns) == answers(url, turns)

@@ -20,6 +20,9 @@ from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql.benches import Benches
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.views import PostgreSQLViews
+from turnlog.adapters.redis.recorder import RedisRecorder
+from turnlog.adapters.redis.server import Server
+from turnlog.adapters.redis.views import RedisViews
 from turnlog.adapters.sqlite import SQLiteRecorder
 from turnlog.adapters.sqlite.database import Database
 from turnlog.adapters.sqlite.views import SQLiteViews

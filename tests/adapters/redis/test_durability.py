@@ -31,7 +31,7 @@ def test_a_server_that_cannot_keep_full_is_refused(forgetful: Redis) -> None:
 
 
 def test_everysec_is_not_full(redis: Redis, redis_url: str) -> None:
-    """A second of what was acknowledged may be lost with the power; a setting changed later is found at the next open."""
+    """A second of what was acknowledged may be lost; a setting that was changed is found at the next open."""
     with turnlog.open(redis_url) as store:
         assert store.session("s").add_message("user", "1").durability == "full"
     redis.execute("CONFIG", "SET", "appendfsync", "everysec")

@@ -1,4 +1,4 @@
-"""What ``doctor`` looks at on a Redis server: which settings lose what was acknowledged, its memory, clock, and syncs."""
+"""What ``doctor`` looks at on a Redis server: settings that lose what was acknowledged, memory, clock and syncs."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -70,7 +70,9 @@ def written(told: Mapping[str, str]) -> Iterator[Finding]:
     for name, what in (("aof_last_write_status", "append-only file"), ("aof_last_bgrewrite_status", "its rewriting")):
         if name in told:
             why = "the server refuses to write until it can"
-            yield unless(told[name] == "ok", Finding("bad", what, told[name], "ok", why, "Look at the disk, and its log"))
+            yield unless(
+                told[name] == "ok", Finding("bad", what, told[name], "ok", why, "Look at the disk, and its log")
+            )
 
 
 def memory(found: Settings, used: int) -> Iterator[Finding]:
@@ -80,7 +82,9 @@ def memory(found: Settings, used: int) -> Iterator[Finding]:
         yield Finding("ok", "memory", f"{size(used)} in use, no limit")
         return
     why = "a server whose memory is full refuses to append"
-    worse = Finding("warning", "memory", f"{size(used)} of {size(most)} in use", f"at most {FULL:.0%}", why, "Allow more")
+    worse = Finding(
+        "warning", "memory", f"{size(used)} of {size(most)} in use", f"at most {FULL:.0%}", why, "Allow more"
+    )
     yield unless(used <= FULL * most, worse)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of views besides their rows: checkpoints, which generation answers, parked sessions, what was replaced."""
+"""What is kept of views besides their rows: checkpoints, the generation that answers, what is parked, or replaced."""
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Parking:
         """Return a view's parked sessions, in the order of their positions."""
         prefix = name.encode() + b"\0"
         rows = [msgspec.msgpack.decode(value) for _, value in connection.books.range(PARKED, prefix, after_all(prefix))]
-        return sorted((Parked(*row[:-1], moment(row[-1])) for row in rows), key=lambda parked: parked.position)
+        return sorted((Parked._make((*row[:-1], moment(row[-1]))) for row in rows), key=lambda parked: parked.position)
 
     def park(self, connection: Connection, parked: Parked) -> None:
         """Park a session, or take the place of its record."""

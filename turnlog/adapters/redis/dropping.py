@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from turnlog.adapters.redis import books
-from turnlog.adapters.redis.connection import GENERATIONS, TABLES, Connection, base, in_redis
+from turnlog.adapters.redis.connection import GENERATIONS, TABLES, Connection, base
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.tables import InRedis, Tables
 

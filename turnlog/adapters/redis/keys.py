@@ -27,7 +27,11 @@ class Keys:
         log = f"{prefix}{{log}}:"
         self.head, self.order = f"{log}head".encode(), f"{log}order".encode()
         self.names, self.deadlines = f"{log}names".encode(), f"{log}deadlines".encode()
-        self.lives, self.expired, self.tracking = f"{log}lives".encode(), f"{log}expired".encode(), f"{log}tracking".encode()
+        self.lives, self.expired, self.tracking = (
+            f"{log}lives".encode(),
+            f"{log}expired".encode(),
+            f"{log}tracking".encode(),
+        )
         self.views = f"{prefix}{{views}}:".encode()
         self.lease = self.views + b"lease"
 

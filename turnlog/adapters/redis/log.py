@@ -6,7 +6,7 @@ session are read from its end, without the rest. The script append.lua is the on
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -149,10 +149,11 @@ class Log:
 
     def all_used(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream."""
-        answer = self._of(stream, ("HGETALL", self.keys.keys(stream))) or ()
+        answer: list[bytes] = self._of(stream, ("HGETALL", self.keys.keys(stream))) or []
         rows = [
-            _key(stream, *field.decode().split("\0", 1), value)
+            _key(stream, kind, key, value)
             for field, value in zip(answer[::2], answer[1::2], strict=True)
+            for kind, _, key in (field.decode().partition("\0"),)
         ]
         return sorted(rows, key=lambda row: (row.version, row.kind, row.key))
 
@@ -226,7 +227,7 @@ class Refused(Exception):
 
 def _positions(answer: Any) -> list[int]:
     if isinstance(answer, list):
-        return answer
+        return cast("list[int]", answer)
     word, _, where = answer.decode(errors="replace").partition(" ")
     match word:
         case "taken":

@@ -35,7 +35,7 @@ class Walk(NamedTuple):
     """Rows of a view, by an index: those whose keys there begin with ``prefix``, ``offset`` bytes before the row's."""
 
     view: bytes
-    index: bytes
+    by: bytes
     rows: bytes
     prefix: bytes
     offset: int
@@ -130,7 +130,7 @@ class Queries:
             high, page = rows[-1][0], PAGE
 
     def _page(self, walk: Walk, low: bytes, high: bytes, direction: str, limit: int) -> list[Row]:
-        given = (self._root, walk.view, walk.index, walk.rows, b"[" + low, b"(" + high, direction, limit, walk.offset)
+        given = (self._root, walk.view, walk.by, walk.rows, b"[" + low, b"(" + high, direction, limit, walk.offset)
         answer: Any = self._server.read_script(QUERY, (self._generations,), given)
         return [] if answer is None else list(zip(*answer, strict=True))
 

@@ -5,9 +5,9 @@ batches before it writes the first of them. Where somebody else was first, it is
 Order: the same script counts positions up, so they are given in the order of commits and without gaps.
 Durability: the server's settings decide (durability.py). ``full`` is ``appendonly yes``, ``appendfsync always`` and no
 eviction: a server that does not have them is refused. ``normal`` outlives the writer's process.
-Time to live: where ``ttl_s`` is given, every append to a session sets its deadline anew. One that is overdue reads as if
-it were not there, and is ended as a whole (sweep.lua), with what views hold of it, by the next who appends to it or who
-asks for the log's position. Who follows the log finds that it was deleted.
+Time to live: where ``ttl_s`` is given, every append to a session sets its deadline anew. One that is overdue reads as
+it were not there, and is ended as a whole (sweep.lua), with what views hold of it, by the next who appends to it or
+asks for the position of the log. Who follows the log finds that it was deleted.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ What is only read is asked a second time where the connection broke. What writes
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import redis
+from redis.exceptions import NoScriptError
 
 from turnlog.adapters.redis.keys import Keys, chosen_prefix
 from turnlog.adapters.redis.scripts import Script
@@ -95,7 +95,7 @@ class Server:
         rest: Command = (len(keys), *keys, *arguments)
         try:
             return self.wire.one((b"EVALSHA", script.sha, *rest))
-        except redis.exceptions.NoScriptError:
+        except NoScriptError:
             return self.wire.one((b"EVAL", script.text, *rest))
 
     # --- waiting ------------------------------------------------------------------------------------------------------

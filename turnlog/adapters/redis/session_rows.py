@@ -20,7 +20,14 @@ from turnlog.projections.view_store import View
 
 ROWS, USERS, COUNTS = b"rows", b"users", b"counts"
 """``users``: one row a user. ``counts``: one row a tenant and status, and one a tenant for its users."""
-ALL, BY_USER, BY_AGENT, BY_ROUTE, BY_STATUS, ACTIVE = b"all", b"by_user", b"by_agent", b"by_route", b"by_status", b"active"
+ALL, BY_USER, BY_AGENT, BY_ROUTE, BY_STATUS, ACTIVE = (
+    b"all",
+    b"by_user",
+    b"by_agent",
+    b"by_route",
+    b"by_status",
+    b"active",
+)
 NUMBER_BYTES = 8
 
 
@@ -105,8 +112,10 @@ def _index_start(key: bytes, table: bytes) -> int:
     return at + NUMBER_BYTES
 
 
-def _indexed(one: Entry) -> Iterable[tuple[bytes, bytes]]:
-    """Yield the keys of a row in the indexes, each with its table."""
+def _indexed(one: Entry | None) -> Iterable[tuple[bytes, bytes]]:
+    """Yield the keys of a row, if there is one, in the indexes, each with its table."""
+    if one is None:
+        return
     end = f"{one.tenant}/{one.session_id}".encode()
     updated = place(one.updated_position) + end
     yield ALL, part(one.tenant) + updated
@@ -122,8 +131,7 @@ def _replace(tables: ViewTables, changes: Iterable[tuple[str, Entry | None, Entr
     """Put rows in the places of others, with their keys in the indexes and the sums."""
     sums = _Sums(tables)
     for stream, old, new in changes:
-        gone = set(_indexed(old)) if old is not None else set()
-        come = set(_indexed(new)) if new is not None else set()
+        gone, come = set(_indexed(old)), set(_indexed(new))
         for table, key in gone - come:
             tables.delete(table, key)
         for table, key in come - gone:

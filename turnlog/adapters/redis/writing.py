@@ -119,7 +119,7 @@ class Sweeper:
     def sweep(self, streams: Sequence[str]) -> bool:
         """End streams; return whether all are ended by now. Nobody is waited for."""
         if self._views is None:
-            return all([self._log.sweep(stream) for stream in streams])
+            return all(self._log.sweep(stream) for stream in streams)
         ended: list[bool] = []
         for stream in streams:
             with self._views.erasing(wait=False) as connection:
