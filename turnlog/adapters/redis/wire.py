@@ -63,11 +63,11 @@ class Wire:
         self._closed = False
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection: those that are in use as they come back."""
         self._closed = True
         for pool in (self._pool, self._lasting):
             with suppress(redis.RedisError, OSError):
-                pool.disconnect()
+                pool.disconnect(inuse_connections=False)
 
     # --- talking ------------------------------------------------------------------------------------------------------
 
@@ -101,6 +101,8 @@ class Wire:
         try:
             yield connection
         finally:
+            if self._closed:
+                connection.disconnect()
             pool.release(connection)
 
 
