@@ -100,7 +100,7 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[servers.Redis]:
     """A Redis server of this test run's own (one for each process of it)."""
-    with servers.Redis(servers.redis_or_skip()) as server:
+    with servers.Redis(servers.redis_server_or_skip()) as server:
         yield server
 
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import pytest
 
-from tests.servers import MariaDB, PostgreSQL, Redis, binaries_or_skip, mariadbd_or_skip, redis_or_skip
+from tests.servers import MariaDB, PostgreSQL, Redis, binaries_or_skip, mariadbd_or_skip, redis_server_or_skip
 
 SERVERS = ("postgresql", "mariadb", "redis")
 """Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
@@ -36,7 +36,7 @@ def _mariadb() -> Iterator[tuple[Server, str]]:
 
 
 def _redis() -> Iterator[tuple[Server, str]]:
-    with Redis(redis_or_skip()) as started:
+    with Redis(redis_server_or_skip()) as started:
         yield started, started.new_database()
 
 

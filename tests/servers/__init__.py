@@ -7,7 +7,7 @@ skipped and the run's last lines say so; in CI that is a failure.
 
 from tests.servers.mariadb import MariaDB, mariadbd_or_skip
 from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
-from tests.servers.redis import Redis, redis_or_skip
+from tests.servers.redis import Redis, redis_server_or_skip
 from tests.servers.starting import HOST, UNTESTED, hostile
 
 __all__ = [
@@ -20,5 +20,5 @@ __all__ = [
     "hostile",
     "mariadbd_or_skip",
     "postgresql_binaries",
-    "redis_or_skip",
+    "redis_server_or_skip",
 ]

@@ -18,7 +18,7 @@ _SETTINGS = {"bind": HOST, "save": "", "daemonize": "no", "databases": "10000", 
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made there
 
 
-def redis_or_skip() -> Path:
+def redis_server_or_skip() -> Path:
     """Return Redis's server; without it skip the test, loudly (in CI: fail it)."""
     found = shutil.which("redis-server")
     return Path(found) if found is not None else missing("Redis", "PATH", "apt-get install redis-server")
@@ -47,9 +47,9 @@ class Redis:
         """Where it writes."""
         return self._directory
 
-    def execute(self, *command: Any, db: int = 0) -> Any:
+    def execute(self, *command: str | bytes | int, database: int = 0) -> Any:
         """Execute a command on a connection of its own and return the answer."""
-        with redis.Redis(host=HOST, port=self.port, db=db) as client:
+        with redis.Redis(host=HOST, port=self.port, db=database) as client:
             return cast("Any", client).execute_command(*command)
 
     def new_database(self) -> str:
@@ -59,7 +59,7 @@ class Redis:
 
     def drop_database(self, url: str) -> None:
         """Empty a database."""
-        self.execute("FLUSHDB", db=int(url.rpartition("/")[2]))
+        self.execute("FLUSHDB", database=int(url.rpartition("/")[2]))
 
     def start(self) -> None:
         """Start it (again, on the same port and files)."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 import turnlog
-from tests.servers import Redis, redis_or_skip
+from tests.servers import Redis, redis_server_or_skip
 from turnlog.adapters.cli import redis_checks
 from turnlog.adapters.cli.findings import Finding
 from turnlog.adapters.inside import decider_of
@@ -18,7 +18,7 @@ FORGETFUL = {"appendonly": "no", "maxmemory": "100mb", "maxmemory-policy": "allk
 @pytest.fixture(scope="module")
 def forgetful() -> Iterator[Redis]:
     """A server as caches are set up."""
-    with Redis(redis_or_skip(), FORGETFUL) as server:
+    with Redis(redis_server_or_skip(), FORGETFUL) as server:
         yield server
 
 
@@ -82,7 +82,7 @@ def _recorder(store: turnlog.ConversationStore) -> redis_checks.Log:
 
 def test_what_was_acknowledged_outlives_the_server() -> None:
     """Killed while it is written to and started again, it has everything that ``full`` acknowledged, in whole turns."""
-    with Redis(redis_or_skip()) as server:
+    with Redis(redis_server_or_skip()) as server:
         acknowledged: list[int] = []
 
         def write() -> None:
@@ -112,7 +112,7 @@ def test_what_was_acknowledged_outlives_the_server() -> None:
 
 def test_erased_bytes_are_in_no_file_after_scrub() -> None:
     """Neither in the keys nor in what the server has written."""
-    with Redis(redis_or_skip()) as server, turnlog.open(server.url) as store:
+    with Redis(redis_server_or_skip()) as server, turnlog.open(server.url) as store:
         session = store.session("planted-id", user_id="planted-user", data={"planted": "planted-data"})
         session.add_message("user", "planted-word", message_id="planted-message")
         assert store.messages(user_id="planted-user").items
