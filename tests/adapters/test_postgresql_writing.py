@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 import turnlog
-from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
 from tests.faults.processes import together
 from turnlog.adapters import postgresql_tables
 from turnlog.adapters.connect import connect
@@ -17,6 +16,7 @@ from turnlog.adapters.postgresql_connection import Connection
 from turnlog.adapters.postgresql_statement import Statement
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreError, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, not_again, tombstone, write
 
 S, T = "default/s", "default/t"
 
