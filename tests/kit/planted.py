@@ -141,7 +141,7 @@ class EraseReachesOthers(MemoryRecorder):
 
 
 class EraseLeavesViews(MemoryRecorder):
-    def __init__(self, views: Any = None) -> None:  # noqa: ARG002 - that is the bug
+    def __init__(self, views: Any = None) -> None:
         super().__init__(None)
 
 

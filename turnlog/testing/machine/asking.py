@@ -1,4 +1,4 @@
-"""The state machine, whole: its questions (the past, windows of history, lists over all sessions), what always holds."""
+"""The state machine, whole: what it asks (the past, windows, lists over all sessions), and what always holds."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
