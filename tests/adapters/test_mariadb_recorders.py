@@ -11,8 +11,8 @@ from eventsourcing.utils import Environment
 from tests.servers import HOST, MariaDB
 from turnlog.adapters import mariadb as my
 from turnlog.adapters.connect import connect
-from turnlog.adapters.mariadb_connection import run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder

@@ -14,8 +14,8 @@ from tests.faults.processes import together
 from tests.servers import MariaDB, hostile
 from turnlog.adapters.connect import connect
 from turnlog.adapters.mariadb import MariaDBRecorder
-from turnlog.adapters.mariadb_connection import run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.envelope import private_of
 from turnlog.domain.errors import CorruptLog, OutcomeUnknown, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.servers import PostgreSQL
 from turnlog.adapters import postgresql as pg
 from turnlog.adapters.connect import connect
-from turnlog.adapters.restore import restore_log
+from turnlog.adapters.transfer.restore import restore_log
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts.rows import grow

@@ -14,7 +14,7 @@ from tests.servers import HOST, PostgreSQL
 from turnlog.adapters import postgresql as pg
 from turnlog.adapters.connect import connect
 from turnlog.adapters.names import Names
-from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql.pool import Pool
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts import RecorderContract, TwoTenantsContract, UnlockedContract

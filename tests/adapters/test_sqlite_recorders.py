@@ -17,8 +17,8 @@ from eventsourcing.utils import Environment
 import turnlog
 from turnlog.adapters import sqlite
 from turnlog.adapters.connect import connect
-from turnlog.adapters.database import Database
 from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite.database import Database
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract

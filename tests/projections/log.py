@@ -10,19 +10,19 @@ from typing import Any
 
 import pymysql
 
-from turnlog.adapters.database import Database
 from turnlog.adapters.mariadb import MariaDBRecorder
-from turnlog.adapters.mariadb_benches import Benches as MariaDBBenches
-from turnlog.adapters.mariadb_pool import Pool as MariaDBPool
-from turnlog.adapters.mariadb_views import MariaDBViews
+from turnlog.adapters.mariadb.benches import Benches as MariaDBBenches
+from turnlog.adapters.mariadb.pool import Pool as MariaDBPool
+from turnlog.adapters.mariadb.views import MariaDBViews
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql import PostgreSQLRecorder
-from turnlog.adapters.postgresql_benches import Benches
-from turnlog.adapters.postgresql_pool import Pool
-from turnlog.adapters.postgresql_views import PostgreSQLViews
+from turnlog.adapters.postgresql.benches import Benches
+from turnlog.adapters.postgresql.pool import Pool
+from turnlog.adapters.postgresql.views import PostgreSQLViews
 from turnlog.adapters.sqlite import SQLiteRecorder
-from turnlog.adapters.views import SQLiteViews
+from turnlog.adapters.sqlite.database import Database
+from turnlog.adapters.sqlite.views import SQLiteViews
 from turnlog.domain import events as e
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.events import Event

@@ -94,10 +94,10 @@ def _memory(options: dict[str, Any]) -> Backend:
 
 
 def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
-    from turnlog.adapters.database import Database
     from turnlog.adapters.names import Names
     from turnlog.adapters.sqlite import SQLiteRecorder
-    from turnlog.adapters.views import SQLiteViews
+    from turnlog.adapters.sqlite.database import Database
+    from turnlog.adapters.sqlite.views import SQLiteViews
 
     path = sqlite_path(url)
     names = Names.chosen(options.pop("names", None))
@@ -120,9 +120,9 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
 def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.names import Names, identifier
     from turnlog.adapters.postgresql import PostgreSQLRecorder
-    from turnlog.adapters.postgresql_bound import Using
-    from turnlog.adapters.postgresql_pool import Pool
-    from turnlog.adapters.postgresql_views import PostgreSQLViews
+    from turnlog.adapters.postgresql.bound import Using
+    from turnlog.adapters.postgresql.pool import Pool
+    from turnlog.adapters.postgresql.views import PostgreSQLViews
 
     names = Names.chosen(options.pop("names", None))
     ordering = options.pop("ordering", "auto")
@@ -155,8 +155,8 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.mariadb import MariaDBRecorder
-    from turnlog.adapters.mariadb_pool import Pool
-    from turnlog.adapters.mariadb_views import MariaDBViews
+    from turnlog.adapters.mariadb.pool import Pool
+    from turnlog.adapters.mariadb.views import MariaDBViews
     from turnlog.adapters.names import Names
 
     names = Names.chosen(options.pop("names", None))

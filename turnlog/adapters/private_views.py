@@ -6,9 +6,9 @@ forgotten here right after it, and in the views of other processes as soon as th
 
 from collections.abc import Callable, Sequence
 
-from turnlog.adapters.database import Database
 from turnlog.adapters.names import Names
-from turnlog.adapters.views import SQLiteViews
+from turnlog.adapters.sqlite.database import Database
+from turnlog.adapters.sqlite.views import SQLiteViews
 from turnlog.domain.recorder import Again, Batch, Reader, Recorder
 from turnlog.projections.backend import Backend
 

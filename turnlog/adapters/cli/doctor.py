@@ -14,9 +14,9 @@ from turnlog.adapters.cli.findings import Finding, views
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
 from turnlog.adapters.cli.output import print_json, print_table
 from turnlog.adapters.cli.there import path_of
-from turnlog.adapters.database import Database
 from turnlog.adapters.inside import decider_of, views_of
 from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite.database import Database
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
