@@ -206,7 +206,7 @@ class Folder:
 
     def _wipe(self, contents: Contents) -> None:
         """Have the files hold nothing of erased streams. Lines keep their lengths: readers find their places again."""
-        for path in set().union(*(contents.segments.get(stream, set()) for stream in contents.unwiped)):
+        for path in {path for stream in contents.unwiped for path in contents.segments.get(stream, ())}:
             before = path.read_bytes()
             wiped = b"".join(wiped_line(raw, contents.unwiped, path) for raw in before.splitlines(keepends=True))
             if wiped != before:

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from eventsourcing.tests import persistence as shipped
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 import turnlog
 from tests.kit.files import FileProcessRecorder, FileRecorder, opened
-from tests.machine.test_machine import FEWER, QUICK, settings
+from tests.machine.test_machine import FEWER, QUICK
 from turnlog import Backend, ConversationStore, CorruptLog
+from turnlog.adapters.private_views import with_views
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract, ViewsContract
 from turnlog.testing.contracts.library import InDirectory, TextIds, UuidIds
@@ -39,8 +41,10 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Backend]:
     """What a store makes of it: with views of its own in memory."""
-    with turnlog.open(Backend(FileRecorder(tmp_path / "log", durability="normal"))) as store:
-        yield store._parts.backend  # noqa: SLF001 - the store completes a backend
+    completed = with_views(Backend(FileRecorder(tmp_path / "log", durability="normal")))
+    yield completed
+    completed.recorder.close()
+    completed.views.close()
 
 
 class TestRecorder(RecorderContract, LockedContract, TwoTenantsContract):

@@ -20,7 +20,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: turnlog-files\nVersion: 1.0\n")
     entries = "files = tests.kit.files:opened\nnothing = tests.kit.nothing:opened\nsqlite = tests.kit.files:opened\n"
     (info / "entry_points.txt").write_text(f"[turnlog.backends]\n{entries}")
-    monkeypatch.syspath_prepend(info.parent)
+    monkeypatch.setattr(sys, "path", [str(info.parent), *sys.path])
     invalidate_caches()
     yield tmp_path
     invalidate_caches()
