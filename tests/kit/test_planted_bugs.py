@@ -52,4 +52,4 @@ def test_each_is_found(outcomes: Outcomes, bug: type) -> None:
     failed = outcomes.failed[f"Test{bug.__name__}"]
     passed = outcomes.passed[f"Test{bug.__name__}"] - failed
     assert BUGS[bug] in failed
-    assert len(failed) < len(passed)
+    assert len(failed) <= len(passed)
