@@ -14,7 +14,7 @@ from eventsourcing.tests import persistence as shipped
 
 import turnlog
 from turnlog.adapters.memory import MemoryProcessRecorder, MemoryRecorder
-from turnlog.adapters.private_views import private_views
+from turnlog.adapters.sqlite.private import private_views
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 from turnlog.projections.session_index import SessionFilter

@@ -18,7 +18,7 @@ import turnlog
 from tests.kit.files import FileProcessRecorder, FileRecorder, opened
 from tests.machine.test_machine import FEWER, QUICK
 from turnlog import Backend, ConversationStore, CorruptLog
-from turnlog.adapters.private_views import with_views
+from turnlog.adapters.sqlite.private import with_views
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract, ViewsContract
 from turnlog.testing.contracts.library import InDirectory, TextIds, UuidIds

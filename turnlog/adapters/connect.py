@@ -71,7 +71,7 @@ def _installed(url: str, scheme: str, durability: str, options: dict[str, Any]) 
 
 def _completed(backend: Backend, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.names import Names
-    from turnlog.adapters.private_views import with_views
+    from turnlog.adapters.sqlite.private import with_views
 
     try:
         names = options.pop("names", None) if backend.views is None else None
@@ -84,7 +84,7 @@ def _completed(backend: Backend, options: dict[str, Any]) -> Backend:
 def _memory(options: dict[str, Any]) -> Backend:
     from turnlog.adapters.memory import MemoryRecorder
     from turnlog.adapters.names import Names
-    from turnlog.adapters.private_views import private_views
+    from turnlog.adapters.sqlite.private import private_views
 
     if inputs.flag("read_only", options.pop("read_only", False)):
         raise InvalidInput("read_only", "expected False: what is in memory begins empty")
