@@ -18,8 +18,8 @@ SESSIONS = {"one": 0, "two": 300, "three": BIG}
 """A person's sessions, and the size of their contents."""
 
 
-TABLES = ("events", "keys", "snapshots", "parked", "session_index", "message_index", "message_owners")
-TABLES += ("message_search", "search_owners", "search_words_data")
+OF_VIEWS = ("session_index", "message_index", "message_owners", "message_search", "search_owners", "search_words_data")
+TABLES = ("events", "keys", "snapshots", "parked", *OF_VIEWS)
 
 
 class Stop(Exception):
