@@ -35,7 +35,7 @@ if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.ca
 return 1
 """
 _DELETE_IF = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
-_SCANNED = 1000
+_SCANNED = 5000
 
 
 class Client(Protocol):
