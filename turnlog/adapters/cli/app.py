@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from turnlog.adapters.cli import copying, doctor, erasing, following, migrating, past, reading, transfer, upkeep
+from turnlog.adapters.cli import (
+    copying,
+    doctor,
+    erasing,
+    following,
+    migrating,
+    past,
+    reading,
+    searching,
+    transfer,
+    upkeep,
+)
 from turnlog.adapters.cli.guard import BAD, GOOD, forget_stdout, guarded, version
 from turnlog.adapters.cli.output import print_line, say
 
@@ -19,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sessions": reading.sessions,
     "show": reading.show,
     "history": reading.history,
+    "search": searching.search,
     "replay": past.replay,
     "diff": past.diff,
     "fork": past.fork,

@@ -1,1 +1,1 @@
-"""What goes in and out: conversations in the neutral form, the log as a file, a log from another store."""
+"""What comes in and goes out: conversations imported, logs exported, restored and copied from another store."""
