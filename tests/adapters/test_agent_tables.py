@@ -16,9 +16,9 @@ import turnlog
 from tests.adapters import old_systems as old
 from tests.adapters.commands import Cli
 from tests.adapters.exports import Store
-from tests.conftest import Clock
 from turnlog.adapters.migration import migrate
 from turnlog.tables import AgentTables
+from turnlog.testing import Clock
 
 Row = dict[str, Any]
 Select = Callable[..., list[Row]]
