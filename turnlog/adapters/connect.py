@@ -135,6 +135,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.mariadb import MariaDBRecorder
+    from turnlog.adapters.mariadb.bound import Using
     from turnlog.adapters.mariadb.pool import Pool
     from turnlog.adapters.mariadb.views import MariaDBViews
     from turnlog.adapters.names import Names
@@ -155,7 +156,12 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
     except BaseException:
         pool.close()
         raise
-    return Backend(recorder, views)
+    using = Using(recorder, views)
+
+    def inside(connection: object) -> Backend:
+        return Backend(*using(connection))
+
+    return Backend(recorder, views, inside)
 
 
 def _partitions(field: str, value: object) -> int:
