@@ -180,6 +180,7 @@ def asked(store: ConversationStore) -> dict[str, object]:
         "page": store.sessions(limit=1),
         "of bob": store.sessions(user_id="bob", status="paused"),
         "messages": store.messages(user_id="alice"),
+        "found": store.search("coffee", user_id="alice"),
         "users": store.users(),
         "counts": (stats.sessions, stats.events, stats.messages, stats.users, stats.statuses),
         "heads": list(store.heads()),
