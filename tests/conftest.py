@@ -97,6 +97,21 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
     mariadb.drop_database(made)
 
 
+@pytest.fixture(scope="session")
+def redis() -> Iterator[servers.Redis]:
+    """A Redis server of this test run's own (one for each process of it), quick, not safe from a crash."""
+    with servers.Redis(servers.redis_server_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis: servers.Redis) -> Iterator[str]:
+    """An empty Redis database."""
+    made = redis.new_database()
+    yield made
+    redis.drop_database(made)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
