@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 import turnlog
 from tests.api.test_following import Reader
-from tests.lent.applications import DEADLINE_S, READ_COMMITTED, Application, OnMariaDB, address, wait_for_lock
+from tests.lent.applications import DEADLINE_S, READ_COMMITTED, Application, OnMariaDB, wait_for_lock
 from tests.lent.conftest import Connect
 from tests.servers import MariaDB, mariadbd_or_skip
 from turnlog import ConcurrencyConflict, ConversationStore, InvalidInput, SessionClosed, StoreUnavailable
@@ -148,7 +148,7 @@ def test_an_interruption_closes_the_connection(
     """Whose answer the next one is would not be known; so nothing of the transaction is committed."""
     session = store.using(app.connection).get("s")
     session.collect(n=1)
-    sent: Any = pymysql.Connection.query
+    sent: Any = vars(pymysql.Connection)["query"]
 
     def interrupted(connection: Any, sql: Any, *more: Any, **options: Any) -> Any:
         sent(connection, sql, *more, **options)
@@ -372,14 +372,12 @@ def test_a_user_who_may_not(store: ConversationStore, mariadb: MariaDB, mariadb_
     name = mariadb_url.rpartition("/")[2]
     mariadb.execute(f"CREATE USER guest_{name}")
     mariadb.execute(f"GRANT SELECT ON {name}.* TO guest_{name}")
-    guest = pymysql.connect(**{**address(mariadb_url), "user": f"guest_{name}"}, charset="utf8mb4")
-    with guest.cursor() as cursor:
-        cursor.execute(READ_COMMITTED)
-        session = store.using(guest).get("s")
-        with pytest.raises(StoreUnavailable, match="denied"):
-            session.collect(n=1)
-        assert cursor.execute("SELECT 1") == 1
-        guest.rollback()
+    guest = OnMariaDB(mariadb_url, user=f"guest_{name}")
+    session = store.using(guest.connection).get("s")
+    with pytest.raises(StoreUnavailable, match="denied"):
+        session.collect(n=1)
+    assert guest.execute("SELECT 1") == [(1,)]
+    guest.rollback()
     for table, rights in (("events", "INSERT"), ("events_head", "UPDATE"), ("keys", "INSERT")):
         mariadb.execute(f"GRANT {rights} ON {name}.turnlog_{table} TO guest_{name}")
     session.collect(n=2, message="x")

@@ -64,13 +64,11 @@ class BoundRecorder:
 
     def _asked(self, again: Again, deadline: float) -> list[int]:
         """Write what is decided while nobody else writes."""
-        batches: Sequence[Batch] = ()
         try:
             with self._held(deadline) as (connection, after):
-                batches = again(Inside(self._log, connection))
-                return self._insert(connection, after, batches)
+                return self._insert(connection, after, again(Inside(self._log, connection)))
         except Elsewhere as error:
-            raise CorruptLog(f"session {batches[0].stream!r}: an event is missing") from error
+            raise CorruptLog(f"session {error}: an event is missing") from error
         except pymysql.IntegrityError as error:
             if number(error) != TAKEN:
                 raise
@@ -95,8 +93,9 @@ class BoundRecorder:
             raise InvalidInput("connection", f"{words}; {EXPECTED_LEVEL}")
 
     def _insert(self, connection: Connection, after: int, batches: Sequence[Batch]) -> list[int]:
-        if not all(self._stands(connection, batch) for batch in batches):
-            raise Elsewhere
+        for batch in batches:
+            if not self._stands(connection, batch):
+                raise Elsewhere(repr(batch.stream))
         without_snapshots = [batch._replace(snapshot=None) for batch in batches]
         return self._log.writing.insert(connection, after, without_snapshots)
 
