@@ -9,11 +9,10 @@ import msgspec
 import pytest
 
 import turnlog.cache
-from tests import strategies
 from tests.cache.conftest import ANSWER, REQUEST, Model
-from tests.conftest import Clock
 from turnlog import InvalidInput
 from turnlog.cache import CacheStats, ResponseCache
+from turnlog.testing import Clock, strategies
 
 DEADLINE_S = 30.0
 

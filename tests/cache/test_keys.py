@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 
 import turnlog.cache
-from tests import strategies
 from tests.cache.conftest import REQUEST
 from turnlog import InvalidInput
 from turnlog.cache.keys import canonical, path
+from turnlog.testing import strategies
 
 objects = strategies.json_objects
 

@@ -10,8 +10,8 @@ import pytest
 import turnlog
 from tests import servers
 from tests.api import conftest as api
-from tests.conftest import Clock
 from tests.lent.applications import application
+from turnlog.testing import Clock
 
 session = api.session
 

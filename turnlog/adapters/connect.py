@@ -1,43 +1,40 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unicodedata import category
 from urllib.parse import parse_qsl
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
-from turnlog.domain.recorder import Recorder
+from turnlog.projections.backend import Backend
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database"
+SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host"
+ENTRY_POINTS = "turnlog.backends"
+"""The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
+LONGEST_TTL_S = 100 * 366 * 86400
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
 MOST_PARTITIONS = 256
 
 
-class Backend(NamedTuple):
-    """A log and its views."""
-
-    recorder: Recorder
-    views: Any
-    using: "Callable[[object], Backend] | None" = None
-    """Return the same inside the transaction of an application's connection, where the backend can do that."""
-
-
-def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
-    """Open the backend that ``url`` names. ``options`` are taken out as they are used.
+def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
         InvalidInput: the URL, the durability or an option is not understood.
         StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
     """
-    url = inputs.text("url", url)
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
+    if isinstance(url, Backend):
+        if engine is not None:
+            raise InvalidInput("engine", "expected none: a backend brings its own connections")
+        return _completed(url, options)
+    url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
     if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
@@ -52,24 +49,50 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             return _postgresql(url, durability, engine, options)
         case "mariadb" | "mysql":
             return _mariadb(url, durability, engine, options)
+        case "redis" | "rediss":
+            return _redis(url, durability, options)
         case _:
-            known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
-            raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
+            return _installed(url, scheme, durability, options)
+
+
+def _installed(url: str, scheme: str, durability: str, options: dict[str, Any]) -> Backend:
+    """Have the package open it that says of itself that it knows such URLs."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+        try:
+            opening = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise InvalidInput(
+                "url", f"what opens {scheme}:// cannot be imported from {entry.value}: {error}"
+            ) from error
+        backend: Backend = opening(url, durability=durability, options=options)
+        return _completed(backend._replace(name=scheme), options)
+    known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
+    raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
+
+
+def _completed(backend: Backend, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.names import Names
+    from turnlog.adapters.sqlite.private import with_views
+
+    try:
+        names = options.pop("names", None) if backend.views is None else None
+        return with_views(backend, Names.chosen(names))
+    except BaseException:
+        backend.recorder.close()
+        raise
 
 
 def _memory(options: dict[str, Any]) -> Backend:
     from turnlog.adapters.memory import MemoryRecorder
     from turnlog.adapters.names import Names
-    from turnlog.adapters.sqlite.database import Database
-    from turnlog.adapters.sqlite.views import SQLiteViews
+    from turnlog.adapters.sqlite.private import private_views
 
     if inputs.flag("read_only", options.pop("read_only", False)):
         raise InvalidInput("read_only", "expected False: what is in memory begins empty")
     inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S)  # there is nobody to wait for
-    names = Names.chosen(options.pop("names", None))
-    database = Database(None)
-    views = SQLiteViews(database, names)
-    views.prepare()
+    views = private_views(Names.chosen(options.pop("names", None)))
     return Backend(MemoryRecorder(views), views)
 
 
@@ -162,6 +185,32 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         return Backend(*using(connection))
 
     return Backend(recorder, views, inside)
+
+
+def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.redis.recorder import RedisRecorder
+    from turnlog.adapters.redis.server import Server
+    from turnlog.adapters.redis.views import RedisViews
+
+    server = Server(
+        url,
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+        prefix=options.pop("prefix", None),
+    )
+    ttl_s = options.pop("ttl_s", None)
+    try:
+        if ttl_s is not None:
+            ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+        views = RedisViews(server)
+        recorder = RedisRecorder(server, views, ttl_s=ttl_s)
+        recorder.prepare()
+    except BaseException:
+        server.close()
+        raise
+    return Backend(recorder, views)
 
 
 def _partitions(field: str, value: object) -> int:
