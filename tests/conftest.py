@@ -97,6 +97,14 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
     mariadb.drop_database(made)
 
 
+@pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> servers.OpenSearch:
+    """An OpenSearch node that all processes of this test run share."""
+    home = servers.opensearch_or_skip()
+    shared = tmp_path_factory.getbasetemp()
+    return servers.OpenSearch(home, shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""

@@ -9,14 +9,20 @@ from urllib.parse import parse_qsl
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
 from turnlog.domain.recorder import Recorder
+from turnlog.projections.conversation_index import ConversationIndex
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
 SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database"
+NO_LOG = (
+    "OpenSearch cannot be the log: it has no transaction over several documents. Keep the log elsewhere and have it "
+    "followed: turnlog.follow(store, 'opensearch://…'), or turnlog project --to opensearch://… as a service"
+)
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
 MOST_PARTITIONS = 256
+MOST_SHARDS = 1024
 
 
 class Backend(NamedTuple):
@@ -26,6 +32,14 @@ class Backend(NamedTuple):
     views: Any
     using: "Callable[[object], Backend] | None" = None
     """Return the same inside the transaction of an application's connection, where the backend can do that."""
+
+
+class Followable(NamedTuple):
+    """Where a view is kept that follows the log of a store elsewhere, that view, and what can be asked of it."""
+
+    views: Any
+    view: Any
+    asked: ConversationIndex
 
 
 def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -52,6 +66,8 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             return _postgresql(url, durability, engine, options)
         case "mariadb" | "mysql":
             return _mariadb(url, durability, engine, options)
+        case "opensearch":
+            raise InvalidInput("url", NO_LOG)
         case _:
             known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
             raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
@@ -156,6 +172,53 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         pool.close()
         raise
     return Backend(recorder, views)
+
+
+def follower(url: str, recorder: Recorder, options: dict[str, Any]) -> Followable:
+    """Open what is to follow a log. ``options`` are taken out as they are used.
+
+    Raises:
+        InvalidInput: the URL or an option is not understood.
+        StoreUnavailable: it cannot be reached.
+    """
+    url = inputs.text("url", url)
+    if url.partition("://")[0].partition("+")[0] != "opensearch":
+        raise InvalidInput("url", "expected opensearch://host:9200: nothing else follows a store by itself")
+    return _opensearch(url, recorder, options)
+
+
+def _opensearch(url: str, recorder: Recorder, options: dict[str, Any]) -> Followable:
+    from turnlog.adapters.opensearch.client import Client
+    from turnlog.adapters.opensearch.folding import Conversations
+    from turnlog.adapters.opensearch.generations import Generations
+    from turnlog.adapters.opensearch.index import OpenSearchIndex
+    from turnlog.adapters.opensearch.layout import PREFIX, Layout, Names
+    from turnlog.adapters.opensearch.views import OpenSearchViews
+
+    names = Names.chosen(options.pop("prefix", PREFIX), options.pop("names", None))
+    language = inputs.optional(inputs.identifier, "language", options.pop("language", None))
+    shards = inputs.number("shards", options.pop("shards", 1), least=1, most=MOST_SHARDS)
+    replicas = inputs.optional(_replicas, "replicas", options.pop("replicas", None))
+    timeout_s = inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S)
+    ca_certs = inputs.optional(inputs.text, "ca_certs", options.pop("ca_certs", None))
+    verify = inputs.flag("verify", options.pop("verify", True))
+    if options:
+        raise InvalidInput(next(iter(options)), "is not an option of OpenSearch's")
+    client = Client(url, timeout_s=timeout_s, ca_certs=ca_certs, verify=verify)
+    try:
+        generations = Generations(client, names, Layout("standard", shards, replicas))
+        current = generations.current()
+        generations.layout = Layout(
+            language or ("standard" if current is None else current.state.language), shards, replicas
+        )
+    except BaseException:
+        client.close()
+        raise
+    return Followable(OpenSearchViews(generations, recorder), Conversations(recorder), OpenSearchIndex(generations))
+
+
+def _replicas(field: str, value: object) -> int:
+    return inputs.number(field, value, least=0, most=MOST_SHARDS)
 
 
 def _partitions(field: str, value: object) -> int:
