@@ -38,11 +38,13 @@ from turnlog.domain.values import (
     RebuildProgress,
     Receipt,
     RecordedEvent,
+    SearchHit,
     SessionSummary,
     Stats,
     UserSummary,
     VerificationReport,
 )
+from turnlog.domain.words import Query
 from turnlog.erasure import erase, load_to_erase
 from turnlog.forking import fork_batch
 from turnlog.index import OVERLAY_EVENTS, Index
@@ -50,9 +52,11 @@ from turnlog.inputs import WriteOptions
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import require_living
 from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.message_search import MessageSearch, SearchFilter
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
+from turnlog.searching import Searcher
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
 from turnlog.telemetry import watch_of
@@ -119,6 +123,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
+        if getattr(backend.views, "searches", False):
+            views.add(MessageSearch(), late=True)
     except BaseException:
         backend.recorder.close()
         raise
@@ -167,6 +173,7 @@ class ConversationStore:
         self._recorder, self._views = parts.backend.recorder, parts.backend.views
         self._codec, self._decider = parts.codec, parts.decider
         self._engine, self._index = parts.engine, parts.index
+        self._searcher = Searcher(parts.index, parts.engine, parts.backend.views)
         self._prover = Prover(self._recorder, parts.codec, parts.decider.tenant)
 
     def __enter__(self) -> Self:
@@ -331,6 +338,43 @@ class ConversationStore:
             raise InvalidInput("user_id", "expected the id of a user")
         return self._index.messages(owner, inputs.limit(limit), cursor, consistency)
 
+    def search(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        route: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        consistency: str = "strong",
+    ) -> Page[SearchHit]:
+        """Return a page of the visible messages in which every word of ``text`` occurs, newest first.
+
+        Case, punctuation and order do not count; docs/search.md says what a word is. ``route`` is that on which a
+        message was said; it was said (or occurred) at ``since`` or later, and before ``until``. The first search builds
+        an index, which takes as long as a rebuild does, and ``rebuild("message_search")`` as well; a store without one
+        (Redis) reads the messages themselves.
+
+        Raises:
+            InvalidInput: ``text`` has no word.
+        """
+        query = Query.of(inputs.text("text", text))
+        if not query.words:
+            raise InvalidInput("text", "expected a word to look for")
+        where = SearchFilter(
+            tenant=self.tenant,
+            terms=query.terms,
+            user_id=self._owner(inputs.optional(inputs.identifier, "user_id", user_id)),
+            role=inputs.optional(inputs.role, "role", role),
+            route=inputs.optional(inputs.identifier, "route", route),
+            since=inputs.optional(inputs.when, "since", since),
+            until=inputs.optional(inputs.when, "until", until),
+        )
+        return self._searcher.search(query, where, inputs.limit(limit), cursor, consistency)
+
     def users(self, *, limit: int = 50, cursor: str | None = None) -> Page[UserSummary]:
         """Return a page of the users who own sessions, in order of their ids."""
         self._require_all("users")
@@ -460,7 +504,8 @@ class ConversationStore:
         others: list[str] = []
         if session_id is None:
             others += _found(self._recorder.check)
-            for name in ("session_index", "message_index"):
+            late = [MessageSearch.name] if self._engine.stands(MessageSearch.name) else []
+            for name in (SessionIndex.name, MessageIndex.name, *late):
                 others += _found(partial(self._engine.check, name, self.tenant))
         return self._prover.verify(session_id, heads, others)
 

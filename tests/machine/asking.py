@@ -18,6 +18,15 @@ from turnlog import InvalidInput, Page
 from turnlog.domain.values import STATUSES
 
 T = TypeVar("T")
+_asked = st.sampled_from(["HELLO", "two, table", "👩", "hi", "nothing", "for for"])
+_narrowed = st.fixed_dictionaries(
+    {},
+    optional={
+        "user_id": st.sampled_from(commands.USERS),
+        "role": st.sampled_from(["user", "system", "tool"]),
+        "route": st.sampled_from(commands.ROUTES),
+    },
+)
 _stores = st.integers(0, 2)
 _times = st.integers(-10, 400).map(lambda minutes: START + timedelta(minutes=minutes))
 _wanted = st.fixed_dictionaries(
@@ -95,6 +104,12 @@ class Asking(Turning):
         store = self.stores[number]
         found = _paged(limit, lambda cursor: store.messages(user_id=user_id, limit=limit, cursor=cursor))
         told(found, self.book.messages(user_id))
+
+    @rule(number=_stores, text=_asked, wanted=_narrowed, limit=st.integers(1, 4))
+    def search(self, number: int, text: str, wanted: dict[str, Any], limit: int) -> None:
+        store = self.stores[number]
+        found = _paged(limit, lambda cursor: store.search(text, **wanted, limit=limit, cursor=cursor))
+        told([hit.message for hit in found], self.book.search(text, **wanted))
 
     @rule(number=_stores, user_id=st.sampled_from(commands.USERS))
     def ask_for_a_user(self, number: int, user_id: str) -> None:

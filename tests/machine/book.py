@@ -1,5 +1,6 @@
 """What the whole store should be: every session's model, and the lists over them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime
@@ -116,6 +117,19 @@ class Book:
         theirs = [talk.messages for talk in self.living() if talk.state["user_id"] == user_id]
         return sorted((message for messages in theirs for message in messages), key=_place, reverse=True)
 
+    def search(self, text: str, **wanted: Any) -> list[dict[str, Any]]:
+        """Return the messages with all words of a text that are as wanted, newest first."""
+        user_id = wanted.pop("user_id", None)
+        talks = [talk for talk in self.living() if user_id in (None, talk.state["user_id"])]
+        found = (
+            message
+            for talk in talks
+            for message in talk.messages
+            if all(message[name] == value for name, value in wanted.items())
+            and _words(text) <= _words(message["content"])
+        )
+        return sorted(found, key=_place, reverse=True)
+
     def active(self, user_id: str) -> str | None:
         """Return the id of the user's active session that was created last."""
         theirs = [talk for talk in self.living() if talk.state["user_id"] == user_id]
@@ -135,6 +149,11 @@ class Book:
 def _counts(states: Iterable[dict[str, Any]], user_id: str) -> tuple[int, int]:
     counts = [state["message_count"] for state in states if state["user_id"] == user_id]
     return len(counts), sum(counts)
+
+
+def _words(content: Any) -> set[str]:
+    texts = [content] if isinstance(content, str) else [part["text"] for part in content or ()]
+    return {word for text in texts for word in re.split("[ ,\0\u200d]+", text.lower()) if word}
 
 
 def _place(message: dict[str, Any]) -> Any:

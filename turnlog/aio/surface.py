@@ -25,6 +25,7 @@ from turnlog.domain.values import (
     RecordedEvent,
     RouteVisit,
     Run,
+    SearchHit,
     SessionState,
     SessionSummary,
     Stats,
@@ -578,6 +579,42 @@ class ConversationStore:
         """Return a page of a user's visible messages over all his sessions, newest first."""
         return await self._run(
             self._blocking.messages, user_id=user_id, limit=limit, cursor=cursor, consistency=consistency
+        )
+
+    async def search(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        route: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        consistency: str = "strong",
+    ) -> Page[SearchHit]:
+        """Return a page of the visible messages in which every word of ``text`` occurs, newest first.
+
+        Case, punctuation and order do not count; docs/search.md says what a word is. ``route`` is that on which a
+        message was said; it was said (or occurred) at ``since`` or later, and before ``until``. The first search builds
+        an index, which takes as long as a rebuild does, and ``rebuild("message_search")`` as well; a store without one
+        (Redis) reads the messages themselves.
+
+        Raises:
+            InvalidInput: ``text`` has no word.
+        """
+        return await self._run(
+            self._blocking.search,
+            text,
+            user_id=user_id,
+            role=role,
+            route=route,
+            since=since,
+            until=until,
+            limit=limit,
+            cursor=cursor,
+            consistency=consistency,
         )
 
     async def users(self, *, limit: int = 50, cursor: str | None = None) -> Page[UserSummary]:

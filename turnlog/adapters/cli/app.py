@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from turnlog.adapters.cli import doctor, erasing, following, past, reading, transfer, upkeep
+from turnlog.adapters.cli import doctor, erasing, following, past, reading, searching, transfer, upkeep
 from turnlog.adapters.cli.guard import BAD, GOOD, forget_stdout, guarded, version
 from turnlog.adapters.cli.output import print_line, say
 
@@ -17,6 +17,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sessions": reading.sessions,
     "show": reading.show,
     "history": reading.history,
+    "search": searching.search,
     "replay": past.replay,
     "diff": past.diff,
     "fork": past.fork,

@@ -27,12 +27,12 @@ from turnlog.adapters.mariadb.rows import MARIADB, MYSQL, MariaDBRows
 from turnlog.adapters.mariadb.savepoint import of_the_server, savepoint
 from turnlog.adapters.mariadb.swapping import Plan, Swaps, is_planned
 from turnlog.adapters.mariadb.tables import BOOKKEEPING
+from turnlog.adapters.mariadb.terms import MariaDBTerms
 from turnlog.adapters.mariadb.trials import Trials
 from turnlog.adapters.names import Names
-from turnlog.adapters.registered import Registered
+from turnlog.adapters.registered import BUILT_IN, Registered
 from turnlog.adapters.telling import Place as RowPlace
 from turnlog.adapters.view_queries import ViewQueries
-from turnlog.adapters.view_tables import BUILT_IN
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.projections.view_store import Checkpoint, Parked, StoredView, ViewStore, by_rows
 
@@ -55,8 +55,9 @@ class MariaDBViews:
         self.schema = schema = place.schema
         self.read_only = pool.read_only and bench is None
         self.page = PAGE
+        self.searches = True
         wording = MARIADB if pool.server.is_mariadb else MYSQL
-        self._registered = registered = Registered(names, wording, MariaDBRows)
+        self._registered = registered = Registered(names, wording, MariaDBRows, MariaDBTerms)
         self.register = registered.register
         self._books = books = Bookkeeping(names, wording, self._table)
         self.record, self.release = books.record, books.release
@@ -65,11 +66,12 @@ class MariaDBViews:
         self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         trials = Trials(pool, None if bench is not None and bench.temporary else self._table(names.trials))
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
-        queries = ViewQueries(place, names, wording, schema)
+        queries = ViewQueries(place, names, MariaDBTerms(names), wording, schema)
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
         self.select_active = queries.select_active
         self.select_messages = queries.select_messages
+        self.select_found = queries.select_found
         self.select_users = queries.select_users
         self.counts = queries.counts
         self.hold_still = self._home.hold_still

@@ -209,6 +209,7 @@ class BoundViews:
     """The views, read through the connection, as they stand; what they lack is overlaid (index.py)."""
 
     read_only = True
+    searches = True
 
     def __init__(self, views: StoredViews, lent: Lent) -> None:
         self._lent = lent
@@ -217,6 +218,7 @@ class BoundViews:
         self.select_sessions = queries.select_sessions
         self.select_active = queries.select_active
         self.select_messages = queries.select_messages
+        self.select_found = queries.select_found
         self.select_users = queries.select_users
         self.counts = queries.counts
 

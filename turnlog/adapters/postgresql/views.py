@@ -26,11 +26,11 @@ from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.rows import PostgreSQLRows
 from turnlog.adapters.postgresql.savepoint import of_the_server, savepoint
 from turnlog.adapters.postgresql.tables import BOOKKEEPING
+from turnlog.adapters.postgresql.terms import PostgreSQLTerms
 from turnlog.adapters.postgresql.trials import Trials
-from turnlog.adapters.registered import Registered
+from turnlog.adapters.registered import BUILT_IN, Registered
 from turnlog.adapters.telling import Place as RowPlace
 from turnlog.adapters.view_queries import ViewQueries
-from turnlog.adapters.view_tables import BUILT_IN
 from turnlog.adapters.wording import POSTGRESQL
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.projections.view_store import Checkpoint, Parked, StoredView, ViewStore, by_rows
@@ -53,7 +53,8 @@ class PostgreSQLViews:
         self.schema = schema = place.schema
         self.read_only = pool.read_only and bench is None
         self.page = PAGE
-        self._registered = registered = Registered(names, POSTGRESQL, PostgreSQLRows)
+        self.searches = True
+        self._registered = registered = Registered(names, POSTGRESQL, PostgreSQLRows, PostgreSQLTerms)
         self.register = registered.register
         self._books = books = Bookkeeping(names, POSTGRESQL, self._table)
         self.checkpoints, self.record = books.checkpoints, books.record
@@ -63,11 +64,12 @@ class PostgreSQLViews:
         self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         trials = Trials(pool, None if bench is not None and bench.temporary else self._table(names.trials))
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
-        self.queries = queries = ViewQueries(place, names, POSTGRESQL, schema)
+        self.queries = queries = ViewQueries(place, names, PostgreSQLTerms(names), POSTGRESQL, schema)
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
         self.select_active = queries.select_active
         self.select_messages = queries.select_messages
+        self.select_found = queries.select_found
         self.select_users = queries.select_users
         self.counts = queries.counts
         self.hold_still = self._home.hold_still

@@ -59,11 +59,14 @@ def items(connection: sqlite3.Connection, without: Collection[str] = ()) -> list
 
 
 def make_quick(connection: sqlite3.Connection, view: StoredView) -> None:
-    """Drop the indexes of a built-in view where it is built: only queries need them, ``complete`` brings them back."""
+    """Drop the indexes of a built-in view where it is built, full-text search too: only queries need them.
+
+    ``complete`` brings them back.
+    """
     if by_rows(view):
         for item in blueprint(view):
-            if item.kind == "index":
-                connection.execute(f"DROP INDEX {_quoted(item.name)}")
+            if item.kind == "index" or item.is_virtual:
+                connection.execute(f"DROP {item.kind} {_quoted(item.name)}")
 
 
 def complete(built: Sequence[Item], view: StoredView) -> list[Item]:

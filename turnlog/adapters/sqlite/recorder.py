@@ -306,7 +306,8 @@ class SQLiteRecorder(SQLiteProcessRecorder):
 
     def lingering(self) -> list[str]:
         """Return where erased bytes may linger: SQLite reuses pages later."""
-        return [f"old pages in the write-ahead log and free space of {self.database.name}, until store.scrub()"]
+        places = f"write-ahead log, free space and full-text search of {self.database.name}"
+        return [f"old bytes in the {places}, until store.scrub()"]
 
     def scrub(self, *, vacuum: bool) -> list[str]:
         """Rewrite the file without free space, and empty the write-ahead log; see ``Recorder``."""

@@ -13,14 +13,18 @@ from time import monotonic
 import msgspec
 
 from turnlog.adapters.names import Names, quoted
+from turnlog.adapters.registered import BuiltIn
+from turnlog.adapters.search_tables import SearchTable
 from turnlog.adapters.sqlite.database import Database
 from turnlog.adapters.sqlite.generations import CACHE_KB
-from turnlog.adapters.view_tables import BuiltIn
+from turnlog.adapters.sqlite.terms import SQLiteTerms
 
 NEXT = ("turnlog_next_", "turnlog_new_")
 """How the names of tables begin that are being filled; two, taken in turn, as indexes keep their first names."""
 OLD = "turnlog_old_"
 """How the names of those begin that were replaced."""
+STRUCTURE = 10
+"""The rows up to this one, of the table in which FTS5 keeps what it holds, are what it takes to drop it."""
 HOLD_S = 0.02
 """How long to keep writers out at a time."""
 
@@ -31,11 +35,16 @@ def lay_out(database: Database, names: Names, view: BuiltIn, source: sqlite3.Con
     with database.write(synced=False) as connection:
         prefix = next(prefix for prefix in NEXT if not _indexes(connection, view.tables[0], prefix))
         others = {field: prefix + getattr(names, field) for field in names.__struct_fields__ if field != "columns"}
-        view.under(msgspec.structs.replace(names, **others)).create(connection)
+        laid_out = view.under(msgspec.structs.replace(names, **others))
+        laid_out.create(connection)
         (cache,) = connection.execute("PRAGMA cache_size").fetchone()
         connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
+    beside = laid_out.beside if isinstance(laid_out, SearchTable) else None
     for table in view.tables:
-        _fill(database, source, table, prefix + table)
+        if beside is None or prefix + table not in beside.tables:
+            _fill(database, source, table, prefix + table)
+    if isinstance(beside, SQLiteTerms):
+        _index(database, beside)
     with database.write(synced=False) as connection:
         connection.execute(f"PRAGMA cache_size={cache}")
 
@@ -56,12 +65,16 @@ def clear(database: Database, view: BuiltIn) -> None:
     """Drop what was laid out and did not come into its place, and what was replaced."""
     with database.read() as connection:
         names = [prefix + table for prefix in (*NEXT, OLD) for table in view.tables]
-        left = [(name, _indexes(connection, name)) for name in names if _is_there(connection, name)]
-    for name, indexes in left:
+        left = [
+            (name, _indexes(connection, name), _is_virtual(connection, name))
+            for name in names
+            if _is_there(connection, name)
+        ]
+    for name, indexes, is_virtual in left:
         for index in indexes:
             with database.write(synced=False) as connection:
                 connection.execute(f"DROP INDEX IF EXISTS {quoted(index)}")
-        _empty(database, name)
+        _empty(database, *((f"{name}_data", STRUCTURE) if is_virtual else (name, 0)))
         with database.write(synced=False) as connection:
             connection.execute(f"DROP TABLE IF EXISTS {quoted(name)}")
 
@@ -74,8 +87,19 @@ def _fill(database: Database, source: sqlite3.Connection, table: str, target: st
     _in_steps(database, lambda connection, n: connection.executemany(insert, rows.fetchmany(n)).rowcount)
 
 
-def _empty(database: Database, table: str) -> None:
-    some = f"SELECT rowid FROM {quoted(table)} ORDER BY rowid LIMIT ?"
+def _index(database: Database, terms: SQLiteTerms) -> None:
+    last: int | None = -1
+
+    def step(connection: sqlite3.Connection, n: int) -> int:
+        nonlocal last
+        last = terms.index(connection, -1 if last is None else last, n)
+        return 0 if last is None else 1
+
+    _in_steps(database, step)
+
+
+def _empty(database: Database, table: str, above: int) -> None:
+    some = f"SELECT rowid FROM {quoted(table)} WHERE rowid > {above} ORDER BY rowid LIMIT ?"
     delete = f"DELETE FROM {quoted(table)} WHERE rowid IN ({some})"
     _in_steps(database, lambda connection, n: connection.execute(delete, (n,)).rowcount)
 
@@ -92,6 +116,11 @@ def _in_steps(database: Database, step: Callable[[sqlite3.Connection, int], int]
 
 def _is_there(connection: sqlite3.Connection, table: str) -> bool:
     found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,))
+    return found.fetchone() is not None
+
+
+def _is_virtual(connection: sqlite3.Connection, table: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ? AND sql LIKE 'CREATE VIRTUAL%'", (table,))
     return found.fetchone() is not None
 
 

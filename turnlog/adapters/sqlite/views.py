@@ -14,13 +14,13 @@ from uuid import uuid4
 from turnlog.adapters.bookkeeping import Bookkeeping, Trials
 from turnlog.adapters.held import Held
 from turnlog.adapters.names import Names
-from turnlog.adapters.registered import Registered
+from turnlog.adapters.registered import BUILT_IN, Registered
 from turnlog.adapters.sqlite import generations, scratch, swapping
 from turnlog.adapters.sqlite.database import Busy, Database
 from turnlog.adapters.sqlite.rows import SQLiteRows
+from turnlog.adapters.sqlite.terms import SQLiteTerms, has_fts5
 from turnlog.adapters.telling import Place
 from turnlog.adapters.view_queries import ViewQueries
-from turnlog.adapters.view_tables import BUILT_IN
 from turnlog.adapters.wording import SQLITE
 from turnlog.domain.errors import StoreError, StoreUnavailable
 from turnlog.projections.view_store import Checkpoint, StoredView, ViewStore
@@ -51,9 +51,10 @@ class SQLiteViews:
     def __init__(self, database: Database, names: Names | None = None) -> None:
         self._database = database
         self._names = names = names or Names()
-        self._registered = registered = Registered(names, SQLITE, SQLiteRows)
+        self._registered = registered = Registered(names, SQLITE, SQLiteRows, SQLiteTerms)
         self.register = registered.register
         self.read_only = database.read_only
+        self.searches = has_fts5()
         self.page = PAGE
         books, trials = Bookkeeping(names), Trials(database.path)
         self._books = books
@@ -63,11 +64,12 @@ class SQLiteViews:
         self.records, self.parked = books.parked, held.parked
         self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
-        queries = ViewQueries(database, names)
+        queries = ViewQueries(database, names, SQLiteTerms(names))
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
         self.select_active = queries.select_active
         self.select_messages = queries.select_messages
+        self.select_found = queries.select_found
         self.select_users = queries.select_users
         self.counts = queries.counts
 
@@ -86,9 +88,11 @@ class SQLiteViews:
     def clear(self) -> None:
         """Empty every registered view."""
         with self._database.write() as connection:
+            there = self.checkpoints(connection)
             for name, view in self._registered.views.items():
-                self.uninstall(connection, name)
-                self.install(connection, view)
+                if name in there:
+                    self.uninstall(connection, name)
+                    self.install(connection, view)
 
     def close(self) -> None:
         """Close the database."""
