@@ -65,6 +65,7 @@ class Indices:
 
     def assert_same(self, store: turnlog.ConversationStore, followed: turnlog.Followed) -> None:
         """Every session's summary, and every visible message, is what the store has."""
+        self.ask(f"{self.prefix}-*/_refresh")
         sessions = {one.session_id: one for one in all_sessions(store)}
         assert {one.session_id: one for one in all_sessions(followed)} == sessions
         said: dict[str, list[tuple[int, int, turnlog.Message]]] = {}

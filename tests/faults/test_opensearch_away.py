@@ -12,6 +12,7 @@ from tests import servers
 from tests.adapters.commands import ROOT, wait_for
 from tests.adapters.opensearch_indices import Indices
 from tests.faults.proxy import Cut, How, Proxy, When
+from turnlog.adapters.opensearch.views import OpenSearchViews
 
 DIE = """
 import os, sys
@@ -85,9 +86,15 @@ def proxy(opensearch: servers.OpenSearch) -> Iterator[Proxy]:
 @pytest.mark.parametrize("when", [When.BEFORE, When.AFTER, When.WITHIN])
 @pytest.mark.parametrize("pattern", [b"POST /_bulk", b"PUT [^ ]*checkpoint"])
 def test_a_cut_connection_is_caught_up(
-    store: turnlog.ConversationStore, indices: Indices, proxy: Proxy, when: When, pattern: bytes
+    store: turnlog.ConversationStore,
+    indices: Indices,
+    proxy: Proxy,
+    when: When,
+    pattern: bytes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wherever a request is cut, it is sent again, or the page is applied again, to the same effect."""
+    monkeypatch.setattr(OpenSearchViews, "page", 30)
     url = proxy.url(indices.server.url)
     stop = threading.Event()
     with turnlog.follow(store, url, prefix=indices.prefix) as followed:

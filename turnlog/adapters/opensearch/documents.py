@@ -1,12 +1,12 @@
 """Between values and documents, both ways. Nothing else here encodes or decodes one."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 
-from turnlog.domain.events import Json
 from turnlog.domain.values import Message, SessionSummary
+from turnlog.domain.words import text_of
 from turnlog.projections.dialogue import Dialogue
 from turnlog.projections.session_index import Entry, microseconds, moment
 
@@ -130,17 +130,6 @@ def message_of(source: Mapping[str, Any]) -> Message:
     """Return the message that a document holds."""
     plain, message = msgspec.json.decode(source["message"], type=tuple[bool, Message])
     return msgspec.structs.replace(message, content=source["content"]) if plain else message
-
-
-def text_of(content: Json) -> str:
-    """Return what can be searched of a message's content: the text, or the texts of its parts, by lines."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = cast("list[Json]", content)
-    found = [cast("dict[str, Json]", part).get("text") if isinstance(part, dict) else part for part in parts]
-    return "\n".join(text for text in found if isinstance(text, str))
 
 
 def _document(fields: Mapping[str, Any]) -> bytes:
