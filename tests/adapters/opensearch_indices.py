@@ -81,9 +81,10 @@ class Indices:
 
     def _hits(self, pattern: str) -> Iterator[dict[str, Any]]:
         self.ask(f"{pattern}/_refresh")
-        found = self.ask(f"{pattern}/_search", {"size": 10_000, "seq_no_primary_term": True})["hits"]
-        assert found["total"]["value"] == len(found["hits"])
-        return iter(found["hits"])
+        page = {"size": 10_000, "seq_no_primary_term": True, "sort": ["_id"]}
+        while hits := self.ask(f"{pattern}/_search", page)["hits"]["hits"]:
+            yield from hits
+            page["search_after"] = hits[-1]["sort"]
 
 
 def all_sessions(source: turnlog.ConversationStore | turnlog.Followed) -> Iterator[turnlog.SessionSummary]:

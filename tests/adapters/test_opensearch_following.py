@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import turnlog
-from tests import servers
 from tests.adapters.opensearch_indices import Indices
+from tests.servers.starting import free_port
 from turnlog.adapters.opensearch.views import OpenSearchViews
 
 WORDS = ("table", "river", "烤鸭", "zwölf", "🙂", "nul\x00here", "")
@@ -264,7 +264,7 @@ def test_urls_that_are_none(store: turnlog.ConversationStore, url: str) -> None:
 
 def test_no_password_in_errors(store: turnlog.ConversationStore, caplog: pytest.LogCaptureFixture) -> None:
     """A cluster that cannot be reached is named without user and password, in every cause too."""
-    port = servers.starting.free_port()
+    port = free_port()
     with pytest.raises(turnlog.StoreUnavailable, match=f"127.0.0.1:{port}") as away:
         turnlog.follow(store, f"opensearch://joe:pass%77ord@127.0.0.1:{port}")
     error: BaseException | None = away.value
