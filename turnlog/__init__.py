@@ -49,12 +49,14 @@ from turnlog.domain.values import (
     ViewStatus,
 )
 from turnlog.followed import Followed, Lag, follow
+from turnlog.projections.backend import Backend
 from turnlog.session import Session
 from turnlog.store import ConversationStore, open  # noqa: A004 - as in gzip.open
 from turnlog.subscription import Subscription
 from turnlog.writing import Turn
 
 __all__ = [
+    "Backend",
     "Change",
     "ConcurrencyConflict",
     "ConversationStore",

@@ -13,13 +13,13 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from turnlog import inputs
-from turnlog.adapters.connect import Followable, follower
+from turnlog.adapters.connect import follower
 from turnlog.domain.analytics import DayCount, FoundMessage, ResponseTimes, SessionCount, StepOutcome
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 from turnlog.domain.recorder import Recorder
 from turnlog.domain.values import Page, RebuildProgress, SessionSummary, ViewStatus
 from turnlog.projections.applying import mark
-from turnlog.projections.conversation_index import MessagesWanted, SessionsWanted
+from turnlog.projections.conversation_index import Followable, MessagesWanted, SessionsWanted
 from turnlog.projections.engine import Engine
 from turnlog.projections.view_store import Parked
 from turnlog.store import ConversationStore

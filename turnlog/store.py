@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from turnlog import ids, inputs, resetting
-from turnlog.adapters.connect import LONGEST_TIMEOUT_S, Backend, connect
+from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
@@ -49,6 +49,7 @@ from turnlog.erasure import erase, load_to_erase
 from turnlog.forking import fork_batch
 from turnlog.index import OVERLAY_EVENTS, Index
 from turnlog.inputs import WriteOptions
+from turnlog.projections.backend import Backend
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import require_living
 from turnlog.projections.message_index import MessageIndex
@@ -75,7 +76,7 @@ _log = logging.getLogger("turnlog")
 
 
 def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
-    url: str,
+    url: str | Backend,
     *,
     tenant: str = "default",
     durability: str = "full",
@@ -88,7 +89,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
 
     Args:
         url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
-            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested). Also a URL that an
+            installed package knows, or a ``Backend`` of one's own: docs/adapters.md.
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.rows import batch, grow, key, write
 from tests.faults.processes import together
 from tests.servers import MariaDB, mariadbd_or_skip
 from turnlog.adapters.connect import connect
@@ -15,6 +14,7 @@ from turnlog.adapters.mariadb.connection import run
 from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.domain.recorder import Batch, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, write
 
 S = "default/s"
 ALIKE = ("s", "S", "s ", "s  ", "ß", "ss", "s\0", "\u017f", "é", "e\u0301", "\U0001f600", "\U0001f601")

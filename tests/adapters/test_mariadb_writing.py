@@ -10,7 +10,6 @@ import pymysql
 import pytest
 from pymysql.constants import CR
 
-from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
 from tests.faults.processes import together
 from tests.servers import MariaDB, hostile
 from turnlog.adapters.connect import connect
@@ -20,6 +19,7 @@ from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.envelope import private_of
 from turnlog.domain.errors import CorruptLog, OutcomeUnknown, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, not_again, tombstone, write
 
 S, T = "default/s", "default/t"
 PLAIN, COMMIT = b"START TRANSACTION; DO", b"COMMIT"

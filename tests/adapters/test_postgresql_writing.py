@@ -9,7 +9,6 @@ import psycopg
 import pytest
 
 import turnlog
-from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
 from tests.faults.processes import together
 from turnlog.adapters.connect import connect
 from turnlog.adapters.postgresql import tables
@@ -17,6 +16,7 @@ from turnlog.adapters.postgresql.connection import Connection
 from turnlog.adapters.postgresql.statement import Statement
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreError, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, not_again, tombstone, write
 
 S, T = "default/s", "default/t"
 

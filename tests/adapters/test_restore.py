@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import turnlog
 from tests.adapters.commands import ROOT
 from tests.adapters.exports import Store, exported, lines_of, without_positions
-from tests.strategies import json_objects, text
 from turnlog.adapters.transfer.restore import RestoreProgress, restore_log
+from turnlog.testing.strategies import json_objects, text
 
 
 def long_log() -> bytes:

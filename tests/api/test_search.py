@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 import turnlog
-from tests.conftest import Clock
 from turnlog import ConversationStore, InvalidInput, SessionNotFound
+from turnlog.testing import Clock
 
 
 def found(store: ConversationStore, text: str, **wanted: Any) -> list[str]:

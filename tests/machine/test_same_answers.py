@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import turnlog
-from tests.machine import commands
-from tests.machine.commands import Said
-from tests.machine.plainly import exact, is_dict, is_sequence, plain
-from tests.machine.told import drop_place, new_place
+from tests.machine.places import drop_place, new_place
 from tests.servers import MariaDB, PostgreSQL
 from turnlog import ConversationStore, Message, Receipt, Session, TurnlogError
+from turnlog.testing.machine import commands
+from turnlog.testing.machine.commands import Said
+from turnlog.testing.machine.plainly import exact, is_dict, is_sequence, plain
 
 _turns = st.lists(
     st.tuples(st.sampled_from(commands.IDS), st.lists(commands.said, min_size=1, max_size=4)), max_size=12

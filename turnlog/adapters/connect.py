@@ -1,15 +1,15 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unicodedata import category
 from urllib.parse import parse_qsl
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
 from turnlog.domain.recorder import Recorder
-from turnlog.projections.conversation_index import ConversationIndex
+from turnlog.projections.backend import Backend
+from turnlog.projections.conversation_index import Followable
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
@@ -18,6 +18,8 @@ NO_LOG = (
     "OpenSearch cannot be the log: it has no transaction over several documents. Keep the log elsewhere and have it "
     "followed: turnlog.follow(store, 'opensearch://…'), or turnlog project --to opensearch://… as a service"
 )
+ENTRY_POINTS = "turnlog.backends"
+"""The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
@@ -25,33 +27,20 @@ MOST_PARTITIONS = 256
 MOST_SHARDS = 1024
 
 
-class Backend(NamedTuple):
-    """A log and its views."""
-
-    recorder: Recorder
-    views: Any
-    using: "Callable[[object], Backend] | None" = None
-    """Return the same inside the transaction of an application's connection, where the backend can do that."""
-
-
-class Followable(NamedTuple):
-    """Where a view is kept that follows the log of a store elsewhere, that view, and what can be asked of it."""
-
-    views: Any
-    view: Any
-    asked: ConversationIndex
-
-
-def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
-    """Open the backend that ``url`` names. ``options`` are taken out as they are used.
+def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
         InvalidInput: the URL, the durability or an option is not understood.
         StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
     """
-    url = inputs.text("url", url)
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
+    if isinstance(url, Backend):
+        if engine is not None:
+            raise InvalidInput("engine", "expected none: a backend brings its own connections")
+        return _completed(url, options)
+    url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
     if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
@@ -69,23 +58,47 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
         case "opensearch":
             raise InvalidInput("url", NO_LOG)
         case _:
-            known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
-            raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
+            return _installed(url, scheme, durability, options)
+
+
+def _installed(url: str, scheme: str, durability: str, options: dict[str, Any]) -> Backend:
+    """Have the package open it that says of itself that it knows such URLs."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+        try:
+            opening = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise InvalidInput(
+                "url", f"what opens {scheme}:// cannot be imported from {entry.value}: {error}"
+            ) from error
+        backend: Backend = opening(url, durability=durability, options=options)
+        return _completed(backend._replace(name=scheme), options)
+    known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
+    raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
+
+
+def _completed(backend: Backend, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.names import Names
+    from turnlog.adapters.sqlite.private import with_views
+
+    try:
+        names = options.pop("names", None) if backend.views is None else None
+        return with_views(backend, Names.chosen(names))
+    except BaseException:
+        backend.recorder.close()
+        raise
 
 
 def _memory(options: dict[str, Any]) -> Backend:
     from turnlog.adapters.memory import MemoryRecorder
     from turnlog.adapters.names import Names
-    from turnlog.adapters.sqlite.database import Database
-    from turnlog.adapters.sqlite.views import SQLiteViews
+    from turnlog.adapters.sqlite.private import private_views
 
     if inputs.flag("read_only", options.pop("read_only", False)):
         raise InvalidInput("read_only", "expected False: what is in memory begins empty")
     inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S)  # there is nobody to wait for
-    names = Names.chosen(options.pop("names", None))
-    database = Database(None)
-    views = SQLiteViews(database, names)
-    views.prepare()
+    views = private_views(Names.chosen(options.pop("names", None)))
     return Backend(MemoryRecorder(views), views)
 
 

@@ -35,6 +35,7 @@ from turnlog.domain.values import (
     VerificationReport,
 )
 from turnlog.inputs import WriteOptions
+from turnlog.projections.backend import Backend
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads
 from turnlog.session import Moment
@@ -742,7 +743,7 @@ class ConversationStore:
 
 
 def open(  # noqa: A001 - as turnlog.open
-    url: str,
+    url: str | Backend,
     *,
     tenant: str = "default",
     durability: str = "full",
@@ -756,7 +757,8 @@ def open(  # noqa: A001 - as turnlog.open
 
     Args:
         url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
-            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested). Also a URL that an
+            installed package knows, or a ``Backend`` of one's own: docs/adapters.md.
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an

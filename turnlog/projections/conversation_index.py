@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from turnlog.domain.analytics import DayCount, FoundMessage, ResponseTimes, SessionCount, StepOutcome
 from turnlog.domain.values import Page, SessionSummary
@@ -73,3 +73,11 @@ class ConversationIndex(Protocol):
     def close(self) -> None:
         """Close the connections."""
         ...
+
+
+class Followable(NamedTuple):
+    """Where a view is kept that follows the log of a store elsewhere, that view, and what can be asked of it."""
+
+    views: Any
+    view: Any
+    asked: ConversationIndex

@@ -1,7 +1,4 @@
-"""The state machine's questions: the past, windows of history, lists over all sessions.
-
-And what holds after each step.
-"""
+"""The state machine, whole: what it asks (the past, windows, lists over all sessions), and what always holds."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,12 +7,12 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
-from tests.machine import commands
-from tests.machine.plainly import differences, fitting, plain, same, window
-from tests.machine.told import START, handles, places, summarised, told
-from tests.machine.turns import Turning
 from turnlog import InvalidInput, Page
 from turnlog.domain.values import STATUSES
+from turnlog.testing.machine import commands
+from turnlog.testing.machine.plainly import differences, fitting, plain, same, window
+from turnlog.testing.machine.told import START, handles, places, summarised, told
+from turnlog.testing.machine.turns import Turning
 
 T = TypeVar("T")
 _asked = st.sampled_from(["HELLO", "two, table", "👩", "hi", "nothing", "for for"])
@@ -42,8 +39,12 @@ _wanted = st.fixed_dictionaries(
 )
 
 
-class Asking(Turning):
-    """Everything that only reads."""
+class StoreMachine(Turning):
+    """The store against a model of plain dicts and lists: whatever is said, both answer the same.
+
+    A subclass says where: ``new_url``, perhaps ``opened`` and ``drop``. To run it, give its ``TestCase`` a name in a
+    module of tests, or call Hypothesis's ``run_state_machine_as_test``.
+    """
 
     @precondition(lambda self: self.book.living())
     @rule(place=places, number=handles, back=st.integers(0, 12))

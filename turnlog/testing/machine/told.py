@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine
 
 import turnlog
-from tests.machine.book import Book
-from tests.machine.commands import Said
-from tests.machine.plainly import plain, same
-from tests.machine.talk import Refused, Talk
-from tests.servers import MariaDB, PostgreSQL
 from turnlog import ConversationStore, Head, Receipt, Session, SessionSummary, TurnlogError
+from turnlog.testing.machine.book import Book
+from turnlog.testing.machine.commands import Said
+from turnlog.testing.machine.plainly import plain, same
+from turnlog.testing.machine.talk import Refused, Talk
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,10 +32,10 @@ handles = st.integers(0, 2)
 
 
 class Told(RuleBasedStateMachine):
-    """A store on ``backend`` beside a model of it."""
+    """A store beside a model of it."""
 
-    backend: ClassVar[str]
-    server: ClassVar[PostgreSQL | MariaDB]
+    is_shared: ClassVar[bool] = True
+    """Whether a storage can be opened several times; what lives in one handle cannot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,8 +44,8 @@ class Told(RuleBasedStateMachine):
         self.clock = START
         self.made = 0
         self.stores = [self.opened()]
-        self.stores.append(self.stores[0] if self.backend == "memory" else self.opened())
-        self.stores.append(self.stores[0] if self.backend == "memory" else self.opened(read_only=True))
+        self.stores.append(self.opened() if self.is_shared else self.stores[0])
+        self.stores.append(self.opened(read_only=True) if self.is_shared else self.stores[0])
         self.book = Book()
         self.handles: dict[tuple[str, int], Session] = {}
         self.keyed: dict[str, list[Said]] = {}
@@ -56,17 +55,14 @@ class Told(RuleBasedStateMachine):
         self.touched: set[str] = set()
 
     def new_url(self) -> str:
-        """Return the URL of a storage with nothing in it."""
-        match self.backend:
-            case "memory":
-                return "memory://"
-            case "postgresql" | "mariadb":
-                return new_place(self.server)
-            case _:
-                return f"sqlite:///{self.folder}/sessions.db"
+        """Return the URL of a storage with nothing in it; ``self.folder`` is an empty folder, removed at the end."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """Remove the storage, where it is not in ``self.folder``; every store on it is closed."""
 
     def opened(self, **options: Any) -> ConversationStore:
-        """Open the storage once more."""
+        """Open the storage once more; ``read_only`` may be among the options."""
         return turnlog.open(self.url, durability="normal", clock=lambda: self.clock, new_id=self.new_id, **options)
 
     def new_id(self) -> str:
@@ -155,21 +151,7 @@ class Told(RuleBasedStateMachine):
             for store in self.stores:
                 store.close()
             shutil.rmtree(self.folder)
-            if self.backend in ("postgresql", "mariadb"):
-                drop_place(self.server, self.url)
-
-
-def new_place(server: PostgreSQL | MariaDB) -> str:
-    """Return the URL of an empty schema or database."""
-    return server.new_schema() if isinstance(server, PostgreSQL) else server.new_database()
-
-
-def drop_place(server: PostgreSQL | MariaDB, url: str) -> None:
-    """Drop it with all that is in it."""
-    if isinstance(server, PostgreSQL):
-        server.drop_schema(url)
-    else:
-        server.drop_database(url)
+            self.drop()
 
 
 def made_by(result: object) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import msgspec
 
-from tests.machine.commands import Said
+from turnlog.testing.machine.commands import Said
 
 Plain: TypeAlias = Any
 """None, bool, int, float, str, datetime, list or dict."""

@@ -8,8 +8,6 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any, TypedDict
 
-from tests.machine.commands import Said
-from tests.machine.plainly import OPTIONS, bare, same, uniform, window
 from turnlog import (
     ConcurrencyConflict,
     IdempotencyConflict,
@@ -19,6 +17,8 @@ from turnlog import (
     SessionGone,
     TurnlogError,
 )
+from turnlog.testing.machine.commands import Said
+from turnlog.testing.machine.plainly import OPTIONS, bare, same, uniform, window
 
 CLOSED = ("completed", "abandoned", "failed", "expired", "archived")
 ALSO_WHEN_CLOSED = (

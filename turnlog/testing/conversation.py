@@ -1,12 +1,12 @@
 """A session as a store drives it, in plain lists: what a command names is looked up here, then ``decide`` is asked."""
 
-from tests.domain.scenario import at
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import Command, Found, FoundCall, FoundMessage, FoundRun
 from turnlog.domain.errors import TurnlogError
 from turnlog.domain.events import Event
 from turnlog.domain.session import decide, evolve, initial
+from turnlog.testing.scenario import at
 
 
 class Conversation:

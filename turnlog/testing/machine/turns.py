@@ -3,13 +3,13 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.machine import commands
-from tests.machine.commands import Said
-from tests.machine.plainly import plain, same
-from tests.machine.saying import Saying
-from tests.machine.talk import Talk
-from tests.machine.told import handles, made_by, places
 from turnlog import Message, Receipt, Session, Turn, TurnlogError
+from turnlog.testing.machine import commands
+from turnlog.testing.machine.commands import Said
+from turnlog.testing.machine.plainly import plain, same
+from turnlog.testing.machine.saying import Saying
+from turnlog.testing.machine.talk import Talk
+from turnlog.testing.machine.told import handles, made_by, places
 
 _several = st.lists(commands.bare, max_size=4)
 _some = st.lists(commands.bare, min_size=1, max_size=4)

@@ -6,10 +6,10 @@ from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
-from tests.machine.commands import Said
-from tests.machine.plainly import is_dict, is_sequence
-from tests.machine.talk import Refused, Talk
 from turnlog import NotOwner, SessionGone
+from turnlog.testing.machine.commands import Said
+from turnlog.testing.machine.plainly import is_dict, is_sequence
+from turnlog.testing.machine.talk import Refused, Talk
 
 _TIMES = ("created_at", "updated_at", "last_message_at", "completed_at", "recorded_at")
 _MORE_TIMES = ("entered_at", "exited_at", "started_at", "finished_at")

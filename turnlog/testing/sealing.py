@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from tests.domain.scenario import at
 from turnlog.domain.chain import genesis
 from turnlog.domain.envelope import NewEvent, erase, seal
 from turnlog.domain.mapper import Codec, StreamRow
 from turnlog.domain.upcasting import REGISTRY, Registry
 from turnlog.domain.values import Failure
 from turnlog.domain.verification import StreamCheck
+from turnlog.testing.scenario import at
 
 STREAM = "default/s-1"
 CODEC = Codec()

@@ -8,11 +8,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 from hypothesis import strategies as st
 
-from tests.domain.conversation import Conversation
 from turnlog.domain import commands as c
 from turnlog.domain.commands import Command
 from turnlog.domain.events import Event, Json, ReplacementMessage
 from turnlog.domain.values import ROLES, RUN_STATUSES, STATUSES
+from turnlog.testing.conversation import Conversation
 
 T = TypeVar("T")
 

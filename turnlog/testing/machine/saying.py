@@ -6,11 +6,11 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.machine import commands
-from tests.machine.commands import Said
-from tests.machine.talk import CLOSED, Refused, Talk
-from tests.machine.told import Told, handles, made_by, places
 from turnlog import IdempotencyConflict, InvalidInput, Receipt, Session, SessionGone
+from turnlog.testing.machine import commands
+from turnlog.testing.machine.commands import Said
+from turnlog.testing.machine.talk import CLOSED, Refused, Talk
+from turnlog.testing.machine.told import Told, handles, made_by, places
 
 MOST_SESSIONS = 8
 _ids = st.sampled_from(commands.IDS)
@@ -204,7 +204,7 @@ class Saying(Told):
 
     # --- life of stores -----------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.backend != "memory")
+    @precondition(lambda self: self.is_shared)
     @rule(number=st.integers(0, 1))
     def reopen(self, number: int) -> None:
         self.stores[number].close()
