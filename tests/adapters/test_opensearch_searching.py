@@ -8,7 +8,7 @@ import pytest
 
 import turnlog
 from tests.adapters.opensearch_indices import Indices
-from tests.conftest import Clock
+from turnlog.testing import Clock
 
 DAY = datetime(2025, 3, 1, 22, 0, tzinfo=UTC)
 
