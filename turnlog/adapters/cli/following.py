@@ -3,21 +3,19 @@
 import importlib
 import os
 import select
-import signal
 import sys
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
-from time import monotonic, sleep
-from types import FrameType
+from collections.abc import Sequence
+from time import monotonic
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 import turnlog
+from turnlog.adapters.cli.following_engine import Reports, follow
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, say, text_of
-from turnlog.domain.errors import InvalidInput
+from turnlog.adapters.cli.stopping import stopping
 from turnlog.domain.events import Erased
 from turnlog.domain.values import RebuildProgress, RecordedEvent
 
@@ -42,7 +40,7 @@ def tail(
 ) -> None:
     """Follow the store: print each event as it is written, from now on. With --json one event is one line."""
     wanted = [name for given in types or () for name in given.split(",")] or None
-    with opened(store, tenant) as db, _stopping() as stop, db.subscribe(after=after, types=wanted) as subscription:
+    with opened(store, tenant) as db, stopping() as stop, db.subscribe(after=after, types=wanted) as subscription:
         left = limit
         while not stop and left != 0 and not _nobody_reads():
             found = [event for event in subscription.ready(PAGE) if session in (None, event.session_id)][:left]
@@ -98,12 +96,13 @@ def project(
     if to is not None:
         options = {"prefix": prefix, "language": language}
         given = {name: value for name, value in options.items() if value is not None}
-        _follow(to, given, _Reports(every, as_json=as_json), store, tenant, rebuild=rebuild, once=once)
+        with opened(store, tenant) as db:
+            follow(db, to, given, Reports(every, as_json=as_json), rebuild=rebuild, once=once)
         return
     if prefix is not None or language is not None or rebuild:
         raise typer.BadParameter("--prefix, --language and --rebuild are for --to")
     made = [_projection(name) for name in projections or ()]
-    with opened(store, tenant) as db, _stopping() as stop:
+    with opened(store, tenant) as db, stopping() as stop:
         service = _Service(db, [getattr(one, "name", "") for one in made], stop, every, as_json=as_json)
         try:
             for one in made:
@@ -112,92 +111,6 @@ def project(
         except _Stopped:
             pass
         service.report()
-
-
-def _follow(
-    url: str, options: dict[str, Any], reports: "_Reports", store: str | None, tenant: str, *, rebuild: bool, once: bool
-) -> None:
-    with opened(store, tenant) as db, _following(db, url, options) as followed, _stopping() as caught:
-        stop = _Stop(caught)
-
-        def tell(progress: RebuildProgress) -> None:
-            reports.tell(turnlog.Lag(position=progress.position, head=max(progress.target, progress.position)))
-            if caught:
-                raise _Stopped
-
-        try:
-            if rebuild:
-                followed.rebuild(tell)
-            if once:
-                followed.catch_up(tell)
-            else:
-                followed.run(stop, reports.tell)
-        except _Stopped:
-            pass
-        reports.end(followed.status())
-
-
-@contextmanager
-def _following(
-    db: turnlog.ConversationStore, url: str, options: dict[str, Any]
-) -> Generator[turnlog.Followed, None, None]:
-    """Open what follows the store.
-
-    Raises:
-        typer.BadParameter: it is not understood.
-    """
-    try:
-        followed = turnlog.follow(db, url, **options)
-    except InvalidInput as error:
-        raise typer.BadParameter(str(error)) from error
-    with followed:
-        yield followed
-
-
-class _Stop:
-    """A flag that a signal raises. Not an ``Event``: its lock could be held where the signal arrives."""
-
-    def __init__(self, caught: list[int]) -> None:
-        self._caught = caught
-
-    def is_set(self) -> bool:
-        """Return whether a signal has come."""
-        return bool(self._caught)
-
-    def wait(self, timeout: float) -> None:
-        """Wait for one."""
-        deadline = monotonic() + timeout
-        while not self._caught and (left_s := deadline - monotonic()) > 0:
-            sleep(min(left_s, WAIT_S))
-
-
-class _Reports:
-    """Says how far a follower is: regularly, and when it gets into trouble or out of it."""
-
-    def __init__(self, every_s: float, *, as_json: bool) -> None:
-        self._every_s = every_s
-        self._as_json = as_json
-        self._reported = monotonic()
-        self._trouble: str | None = None
-
-    def tell(self, lag: turnlog.Lag) -> None:
-        """Report if it is time to."""
-        if lag.trouble != self._trouble or monotonic() - self._reported >= self._every_s:
-            self._report(lag.position, lag.head, lag.behind, lag.trouble)
-
-    def end(self, status: turnlog.ViewStatus) -> None:
-        """Report where it has come to."""
-        parked = f"{status.parked} sessions are parked" if status.parked else None
-        self._report(status.position, status.position + status.lag, status.lag, parked)
-
-    def _report(self, position: int, head: int, lag: int, trouble: str | None) -> None:
-        self._reported, self._trouble = monotonic(), trouble
-        if self._as_json:
-            print_json({"view": "conversations", "position": position, "head": head, "lag": lag, "trouble": trouble})
-            sys.stdout.flush()
-        else:
-            words = f"conversations: at {position:,} of {head:,}, {lag:,} behind"
-            say(words if trouble is None else f"{words}; {trouble}")
 
 
 class _Stopped(BaseException):
@@ -273,29 +186,6 @@ def _projection(name: str) -> Any:
         return found() if isinstance(found, type) else found
     except (ImportError, AttributeError, TypeError) as error:
         raise typer.BadParameter(f"{name}: {error}") from error
-
-
-@contextmanager
-def _stopping() -> Generator[list[int], None, None]:
-    """Yield a list that a first SIGINT or SIGTERM is added to; a second ends the program as always."""
-    caught: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def catch(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        _restore(before.items())
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        _restore(before.items())
-
-
-def _restore(handlers: Iterable[tuple[signal.Signals, Any]]) -> None:
-    for number, handler in handlers:
-        signal.signal(number, handler)
 
 
 def _nobody_reads() -> bool:
