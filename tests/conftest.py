@@ -83,7 +83,7 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis() -> Iterator[servers.Redis]:
-    """A Redis server of this test run's own (one for each process of it), quick, not safe from a crash."""
+    """A Redis server of this test run's own (one for each process of it)."""
     with servers.Redis(servers.redis_server_or_skip()) as server:
         yield server
 
@@ -96,7 +96,7 @@ def redis_url(redis: servers.Redis) -> Iterator[str]:
     redis.drop_database(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))

@@ -20,6 +20,9 @@ from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql.benches import Benches
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.views import PostgreSQLViews
+from turnlog.adapters.redis.recorder import RedisRecorder
+from turnlog.adapters.redis.server import Server
+from turnlog.adapters.redis.views import RedisViews
 from turnlog.adapters.sqlite import SQLiteRecorder
 from turnlog.adapters.sqlite.database import Database
 from turnlog.adapters.sqlite.views import SQLiteViews
@@ -62,6 +65,8 @@ class Log:
         self.codec = Codec()
         if self.url is None:
             self._open_sqlite(self.path, read_only=read_only)
+        elif self.url.startswith("redis:"):
+            self._open_redis(self.url, read_only=read_only)
         elif self.is_mariadb:
             self._open_mariadb(self.url, read_only=read_only)
         else:
@@ -72,6 +77,12 @@ class Log:
         self.database = Pool(url, read_only=read_only)
         self.views = PostgreSQLViews(self.database, self.names)
         self.recorder = PostgreSQLRecorder(self.database, self.names, self.views)
+        self.recorder.prepare()
+
+    def _open_redis(self, url: str, *, read_only: bool) -> None:
+        self.database = Server(url, read_only=read_only)
+        self.views = RedisViews(self.database)
+        self.recorder = RedisRecorder(self.database, self.views)
         self.recorder.prepare()
 
     @property

@@ -11,10 +11,11 @@ from turnlog.projections.backend import Backend
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database"
+SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host"
 ENTRY_POINTS = "turnlog.backends"
 """The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
+LONGEST_TTL_S = 100 * 366 * 86400
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
 MOST_PARTITIONS = 256
@@ -48,6 +49,8 @@ def connect(url: str | Backend, *, durability: str, engine: object, options: dic
             return _postgresql(url, durability, engine, options)
         case "mariadb" | "mysql":
             return _mariadb(url, durability, engine, options)
+        case "redis" | "rediss":
+            return _redis(url, durability, options)
         case _:
             return _installed(url, scheme, durability, options)
 
@@ -174,6 +177,32 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         recorder.prepare()
     except BaseException:
         pool.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.redis.recorder import RedisRecorder
+    from turnlog.adapters.redis.server import Server
+    from turnlog.adapters.redis.views import RedisViews
+
+    server = Server(
+        url,
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+        prefix=options.pop("prefix", None),
+    )
+    ttl_s = options.pop("ttl_s", None)
+    try:
+        if ttl_s is not None:
+            ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+        views = RedisViews(server)
+        recorder = RedisRecorder(server, views, ttl_s=ttl_s)
+        recorder.prepare()
+    except BaseException:
+        server.close()
         raise
     return Backend(recorder, views)
 

@@ -12,7 +12,7 @@ does match is decided here.
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from unicodedata import category, normalize
 
 from turnlog.domain.events import Json
@@ -106,11 +106,10 @@ def _texts(content: Json) -> Iterator[str]:
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
-        parts: list[Json] = content
-        for part in parts:
+        for part in cast("Any", content):
             yield from _texts(part)
     elif isinstance(content, dict):
-        fields: dict[str, Json] = content
+        fields = cast("Any", content)
         if isinstance(text := fields.get("text"), str):
             yield text
         if isinstance(inner := fields.get("content"), (str, list)):
