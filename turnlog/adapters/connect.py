@@ -51,19 +51,20 @@ def connect(  # noqa: PLR0911 - one for each kind of URL
         case "memory":
             if url != "memory://":
                 raise InvalidInput("url", "expected memory:// and nothing after it")
-            return _memory(options)
+            backend = _memory(options)
         case "sqlite":
-            return _sqlite(url, durability, options)
+            backend = _sqlite(url, durability, options)
         case "postgresql" | "postgres":
-            return _postgresql(url, durability, engine, options)
+            backend = _postgresql(url, durability, engine, options)
         case "mariadb" | "mysql":
-            return _mariadb(url, durability, engine, options)
+            backend = _mariadb(url, durability, engine, options)
         case "opensearch":
             raise InvalidInput("url", NO_LOG)
         case "redis" | "rediss":
-            return _redis(url, durability, options)
+            backend = _redis(url, durability, options)
         case _:
-            return _installed(url, scheme, durability, options)
+            backend = _installed(url, scheme, durability, options)
+    return backend
 
 
 def _installed(url: str, scheme: str, durability: str, options: dict[str, Any]) -> Backend:
