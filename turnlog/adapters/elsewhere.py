@@ -52,7 +52,7 @@ class Elsewhere:
             self._engine = Engine(self._recorder, backend.views, decider_of(store).codec)
             self._require_this_log()
             for projection in projections:
-                self._engine.add(projection)
+                self.add_projection(projection)
         except BaseException:
             self.close()
             raise
@@ -64,6 +64,10 @@ class Elsewhere:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def add_projection(self, projection: Projection, progress: Progress | None = None) -> None:
+        """Keep one more; see ``store.add_projection``."""
+        self._engine.add(projection, progress)
 
     def catch_up(self, progress: Progress | None = None) -> None:
         """Bring the views to the log's head; what ``progress`` raises interrupts, and the next call goes on."""
