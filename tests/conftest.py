@@ -97,7 +97,22 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
     mariadb.drop_database(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb"])
+@pytest.fixture(scope="session")
+def mongodb() -> Iterator[servers.MongoDB]:
+    """A replica set of one member, of this test run's own (one for each process of it), not safe from a crash."""
+    with servers.MongoDB(servers.mongod_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
+    """A MongoDB database that does not exist yet."""
+    made = mongodb.new_database()
+    yield made
+    mongodb.drop_database(made)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "mongodb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))

@@ -6,6 +6,7 @@ skipped and the run's last lines say so; in CI that is a failure.
 """
 
 from tests.servers.mariadb import MariaDB, mariadbd_or_skip
+from tests.servers.mongodb import MongoDB, mongod_or_skip
 from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
 from tests.servers.starting import HOST, UNTESTED, hostile
 
@@ -13,9 +14,11 @@ __all__ = [
     "HOST",
     "UNTESTED",
     "MariaDB",
+    "MongoDB",
     "PostgreSQL",
     "binaries_or_skip",
     "hostile",
     "mariadbd_or_skip",
+    "mongod_or_skip",
     "postgresql_binaries",
 ]

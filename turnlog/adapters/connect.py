@@ -12,7 +12,7 @@ from turnlog.domain.recorder import Recorder
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database"
+SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, mongodb://host/database"
 ORDERINGS = ("auto", "strict")
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
@@ -39,7 +39,7 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
+    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql", "mongodb"):
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
@@ -52,6 +52,8 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             return _postgresql(url, durability, engine, options)
         case "mariadb" | "mysql":
             return _mariadb(url, durability, engine, options)
+        case "mongodb":
+            return _mongodb(url, durability, engine, options)
         case _:
             known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
             raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
@@ -154,6 +156,32 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         recorder.prepare()
     except BaseException:
         pool.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.mongodb.client import Client
+    from turnlog.adapters.mongodb.recorder import MongoDBRecorder
+    from turnlog.adapters.mongodb.views import MongoDBViews
+    from turnlog.adapters.names import Names
+
+    names = Names.chosen(options.pop("names", None))
+    client = Client(
+        url,
+        engine=engine,
+        database=inputs.optional(inputs.text, "database", options.pop("database", None)),
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+    )
+    try:
+        views = MongoDBViews(client, names)
+        recorder = MongoDBRecorder(client, names, views)
+        recorder.prepare()
+    except BaseException:
+        client.close()
         raise
     return Backend(recorder, views)
 
