@@ -23,7 +23,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 import turnlog
-from turnlog.adapters.lines import open_lines
+from turnlog.adapters.transfer.lines import open_lines
 
 USER = "alice"
 CONSOLE = Console()

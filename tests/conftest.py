@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import turnlog
 from tests import servers
+from turnlog.testing import Clock
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TURNLOG_DATA") or ROOT.parent / "shared" / "data")
@@ -37,22 +37,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason in sorted(reasons):
         if servers.UNTESTED in reason:
             terminalreporter.write_line(reason.removeprefix("Skipped: "), red=True, bold=True)
-
-
-class Clock:
-    """A clock for ``turnlog.open(clock=…)`` that moves only when told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        return self.now
-
-    def advance(self, seconds: float = 1.0) -> datetime:
-        """Move on (or, negative, back) and return the new time."""
-        self.now += timedelta(seconds=seconds)
-        return self.now
 
 
 @pytest.fixture
@@ -112,7 +96,22 @@ def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
     mongodb.drop_database(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "mongodb"])
+@pytest.fixture(scope="session")
+def redis() -> Iterator[servers.Redis]:
+    """A Redis server of this test run's own (one for each process of it)."""
+    with servers.Redis(servers.redis_server_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis: servers.Redis) -> Iterator[str]:
+    """An empty Redis database."""
+    made = redis.new_database()
+    yield made
+    redis.drop_database(made)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis", "mongodb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))

@@ -15,8 +15,8 @@ from eventsourcing.projection import Projection, ProjectionRunner
 
 import turnlog
 from turnlog import events as e
-from turnlog.adapters.database import Database
 from turnlog.adapters.sqlite import SQLiteTrackingRecorder
+from turnlog.adapters.sqlite.database import Database
 
 LONG_S = 20.0
 """How long a test waits for what must happen."""

@@ -36,6 +36,7 @@ from turnlog.domain.values import (
     RecordedEvent,
     RouteVisit,
     Run,
+    SearchHit,
     SessionState,
     SessionSummary,
     Stats,
@@ -46,12 +47,14 @@ from turnlog.domain.values import (
     VerificationReport,
     ViewStatus,
 )
+from turnlog.projections.backend import Backend
 from turnlog.session import Session
 from turnlog.store import ConversationStore, open  # noqa: A004 - as in gzip.open
 from turnlog.subscription import Subscription
 from turnlog.writing import Turn
 
 __all__ = [
+    "Backend",
     "Change",
     "ConcurrencyConflict",
     "ConversationStore",
@@ -73,6 +76,7 @@ __all__ = [
     "RouteVisit",
     "RuleViolation",
     "Run",
+    "SearchHit",
     "Session",
     "SessionClosed",
     "SessionGone",

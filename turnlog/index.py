@@ -7,7 +7,7 @@ log, which is never stale, and take the place of their rows.
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from time import monotonic, sleep
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from turnlog.projections.building import Progress
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
 from turnlog.projections.message_index import MessageRow
+from turnlog.projections.message_search import FoundRow
 from turnlog.projections.session_index import Counts, SessionFilter, SessionRow
 from turnlog.projections.watching import watched
 
@@ -29,8 +30,17 @@ _ALL = 1 << 40
 _PAGE = 1_000
 _POLL_S = 0.05
 _Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Place: TypeAlias = tuple[_Position, _Position]
+"""Where a message stands in the log: the position of the event that brought it, and its place among several."""
 _NOTHING: frozenset[str] = frozenset()
 K = TypeVar("K")
+
+
+class Live(NamedTuple):
+    """A session's owner, and its visible messages, newest first, with their places."""
+
+    user_id: str | None
+    messages: list[tuple[Place, Message]]
 
 
 class Index:
@@ -51,21 +61,21 @@ class Index:
     @watched("query", query="sessions")
     def sessions(self, where: SessionFilter, limit: int, cursor: str | None, consistency: str) -> Page[SessionSummary]:
         """Return a page of sessions, newest update first."""
-        before = None if cursor is None else _cursor(cursor, _Position)
-        behind = self._behind("session_index", consistency)
+        before = None if cursor is None else read_cursor(cursor, _Position)
+        behind = self.behind("session_index", consistency)
         without = where._replace(without=tuple(behind))
         rows = self._views.select_sessions(without, before=before, limit=limit + 1)
         live = (row for session_id in behind if (row := self._live_row(session_id)) is not None)
         rows = [*rows, *(row for row in live if _matches(row, where, before))]
         rows.sort(key=lambda row: row.updated_position, reverse=True)
-        more = _next(rows, limit, lambda row: row.updated_position)
+        more = next_cursor(rows, limit, lambda row: row.updated_position)
         return Page(items=[row.summary for row in rows[:limit]], next_cursor=more)
 
     @watched("query", query="active")
     def active(self, user_id: str) -> str | None:
         """Return the id of the user's newest created active session."""
         where = SessionFilter(tenant=self._tenant, user_id=user_id, status="active")
-        behind = self._behind("session_index", "strong")
+        behind = self.behind("session_index", "strong")
         if not behind:
             row = self._views.select_active(self._tenant, user_id)
             return None if row is None else row.summary.session_id
@@ -78,36 +88,38 @@ class Index:
     @watched("query", query="messages")
     def messages(self, user_id: str, limit: int, cursor: str | None, consistency: str) -> Page[Message]:
         """Return a page of a user's messages, newest first."""
-        before = None if cursor is None else _cursor(cursor, tuple[_Position, _Position])
-        behind = self._behind("message_index", consistency)
+        before = None if cursor is None else read_cursor(cursor, Place)
+        behind = self.behind("message_index", consistency)
         rows = self._views.select_messages(
             self._tenant, user_id, before=before, limit=limit + 1, without_sessions=tuple(behind)
         )
         found: list[tuple[tuple[int, int], Message | None]] = [
-            ((row.position, row.item), self._message(row)) for row in rows
+            ((row.position, row.item), self.message(row)) for row in rows
         ]
         for session_id in behind:
-            found += self._live_messages(session_id, user_id, before)
+            live = self.live_messages(session_id)
+            if live.user_id == user_id:
+                found += [entry for entry in live.messages if before is None or entry[0] < before]
         found.sort(key=lambda entry: entry[0], reverse=True)
-        more = _next(found, limit, lambda entry: entry[0])
+        more = next_cursor(found, limit, lambda entry: entry[0])
         return Page(items=[message for _, message in found[:limit] if message is not None], next_cursor=more)
 
     @watched("query", query="users")
     def users(self, limit: int, cursor: str | None) -> Page[UserSummary]:
         """Return a page of users, in order of their ids."""
-        after = None if cursor is None else _cursor(cursor, str)
-        behind = self._behind("session_index", "strong")
+        after = None if cursor is None else read_cursor(cursor, str)
+        behind = self.behind("session_index", "strong")
         if behind:
             users = _users(self._overlaid(behind))
             rows = [users[user_id] for user_id in sorted(users) if after is None or user_id > after]
         else:
             rows = self._views.select_users(self._tenant, after=after, limit=limit + 1)
-        return Page(items=rows[:limit], next_cursor=_next(rows, limit, lambda row: row.user_id))
+        return Page(items=rows[:limit], next_cursor=next_cursor(rows, limit, lambda row: row.user_id))
 
     @watched("query", query="counts")
     def counts(self) -> Counts:
         """Count sessions, their events and visible messages, users, and sessions by status."""
-        behind = self._behind("session_index", "strong")
+        behind = self.behind("session_index", "strong")
         if not behind:
             counted: Counts = self._views.counts(self._tenant)
             return counted
@@ -137,7 +149,7 @@ class Index:
                 raise StoreUnavailable(f"{words}; have one that can call catch_up()")
             sleep(_POLL_S)
 
-    def _behind(self, view: str, consistency: str) -> frozenset[str]:
+    def behind(self, view: str, consistency: str) -> frozenset[str]:
         """Return the ids of sessions that the view has not caught up with."""
         if consistency not in ("strong", "eventual"):
             raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
@@ -145,7 +157,7 @@ class Index:
             return _NOTHING
         unsettled = self.unsettled(view)  # first: what is settled after this is in the view, or in its tail
         streams: Sequence[str] | None = ()
-        if not self._is_level(view):
+        if not self.try_level(view):
             streams = self._engine.tail(view, OVERLAY_EVENTS)
             if streams is None:
                 self.level(view)
@@ -159,7 +171,7 @@ class Index:
                 words = "an open transaction holds back more of the log than can be looked through"
                 raise StoreUnavailable(f"{words}; ask again when it has ended")
             sleep(_POLL_S)
-            self._is_level(view)
+            self.try_level(view)
         return list(self._ours(streams))
 
     def _ours(self, streams: Iterable[str]) -> Iterator[str]:
@@ -167,7 +179,7 @@ class Index:
         prefix = f"{self._tenant}/"
         return (stream[len(prefix) :] for stream in streams if stream.startswith(prefix))
 
-    def _is_level(self, view: str) -> bool:
+    def try_level(self, view: str) -> bool:
         """Bring a view to the log's head if nobody is in the way; where it cannot be written, it is overlaid."""
         try:
             return self._engine.catch_up(names=(view,), wait=False)
@@ -200,23 +212,22 @@ class Index:
         recorder, stream = self._decider.recorder, self._decider.stream(session_id)
         return recorder.select_stream(stream, after=version - 1, upto=version)[0][0]
 
-    def _live_messages(
-        self, session_id: str, user_id: str, before: tuple[int, int] | None
-    ) -> list[tuple[tuple[int, int], Message | None]]:
+    def live_messages(self, session_id: str) -> "Live":
+        """Return a session's visible messages from the log; of one that was deleted, none."""
         decider = self._decider
         state = decider.load(session_id).state
-        if state.deleted or state.user_id != user_id:
-            return []
+        if state.deleted:
+            return Live(None, [])
         stream = decider.stream(session_id)
         rows = decider.recorder.select_stream(stream, desc=True)
         positions = {version: position for position, version, _, _ in rows}
         messages = list(messages_back(decider.codec, stream, (rows,)))
         brought = {version: decider.codec.event(topic, state) for _, version, topic, state in rows if _several(topic)}
         items = _items(messages, brought)
-        found = [((positions[message.version], item), message) for item, message in zip(items, messages, strict=True)]
-        return [entry for entry in found if before is None or entry[0] < before]
+        places = ((positions[message.version], item) for item, message in zip(items, messages, strict=True))
+        return Live(state.user_id, list(zip(places, messages, strict=True)))
 
-    def _message(self, row: MessageRow) -> Message | None:
+    def message(self, row: MessageRow | FoundRow) -> Message | None:
         """Read a message's content from the log; None if it was erased meanwhile."""
         brought = self._occurrence(row.session_id, row.version)
         message = None if brought is None else message_of(brought, row.item)
@@ -288,14 +299,19 @@ def _matches(row: SessionRow, where: SessionFilter, before: int | None) -> bool:
     )
 
 
-def _next(rows: Sequence[K], limit: int, key: Callable[[K], object]) -> str | None:
+def next_cursor(rows: Sequence[K], limit: int, key: Callable[[K], object]) -> str | None:
     """Return the cursor after ``limit`` rows, if there are more."""
     if len(rows) <= limit:
         return None
     return base64.urlsafe_b64encode(msgspec.json.encode(key(rows[limit - 1]))).decode().rstrip("=")
 
 
-def _cursor(cursor: object, kind: Any) -> Any:
+def read_cursor(cursor: object, kind: Any) -> Any:
+    """Return the key that a cursor holds.
+
+    Raises:
+        InvalidInput: it is none of ``kind``.
+    """
     try:
         padded = str(cursor) + "=" * (-len(str(cursor)) % 4)
         return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=kind)

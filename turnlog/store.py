@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from turnlog import ids, inputs, resetting
-from turnlog.adapters.connect import LONGEST_TIMEOUT_S, Backend, connect
+from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
 from turnlog.decider import Decider, Loaded, Said, said_with
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
@@ -38,21 +38,26 @@ from turnlog.domain.values import (
     RebuildProgress,
     Receipt,
     RecordedEvent,
+    SearchHit,
     SessionSummary,
     Stats,
     UserSummary,
     VerificationReport,
 )
+from turnlog.domain.words import Query
 from turnlog.erasure import erase, load_to_erase
 from turnlog.forking import fork_batch
 from turnlog.index import OVERLAY_EVENTS, Index
 from turnlog.inputs import WriteOptions
+from turnlog.projections.backend import Backend
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import require_living
 from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.message_search import MessageSearch, SearchFilter
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
+from turnlog.searching import Searcher
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
 from turnlog.telemetry import watch_of
@@ -71,7 +76,7 @@ _log = logging.getLogger("turnlog")
 
 
 def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
-    url: str,
+    url: str | Backend,
     *,
     tenant: str = "default",
     durability: str = "full",
@@ -84,7 +89,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
 
     Args:
         url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
-            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested). Also a URL that an
+            installed package knows, or a ``Backend`` of one's own: docs/adapters.md.
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an
@@ -119,6 +125,8 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
+        if getattr(backend.views, "searches", False):
+            views.add(MessageSearch(), late=True)
     except BaseException:
         backend.recorder.close()
         raise
@@ -167,6 +175,7 @@ class ConversationStore:
         self._recorder, self._views = parts.backend.recorder, parts.backend.views
         self._codec, self._decider = parts.codec, parts.decider
         self._engine, self._index = parts.engine, parts.index
+        self._searcher = Searcher(parts.index, parts.engine, parts.backend.views)
         self._prover = Prover(self._recorder, parts.codec, parts.decider.tenant)
 
     def __enter__(self) -> Self:
@@ -331,6 +340,43 @@ class ConversationStore:
             raise InvalidInput("user_id", "expected the id of a user")
         return self._index.messages(owner, inputs.limit(limit), cursor, consistency)
 
+    def search(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        route: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        consistency: str = "strong",
+    ) -> Page[SearchHit]:
+        """Return a page of the visible messages in which every word of ``text`` occurs, newest first.
+
+        Case, punctuation and order do not count; docs/search.md says what a word is. ``route`` is that on which a
+        message was said; it was said (or occurred) at ``since`` or later, and before ``until``. The first search builds
+        an index, which takes as long as a rebuild does, and ``rebuild("message_search")`` as well; a store without one
+        (Redis) reads the messages themselves.
+
+        Raises:
+            InvalidInput: ``text`` has no word.
+        """
+        query = Query.of(inputs.text("text", text))
+        if not query.words:
+            raise InvalidInput("text", "expected a word to look for")
+        where = SearchFilter(
+            tenant=self.tenant,
+            terms=query.terms,
+            user_id=self._owner(inputs.optional(inputs.identifier, "user_id", user_id)),
+            role=inputs.optional(inputs.role, "role", role),
+            route=inputs.optional(inputs.identifier, "route", route),
+            since=inputs.optional(inputs.when, "since", since),
+            until=inputs.optional(inputs.when, "until", until),
+        )
+        return self._searcher.search(query, where, inputs.limit(limit), cursor, consistency)
+
     def users(self, *, limit: int = 50, cursor: str | None = None) -> Page[UserSummary]:
         """Return a page of the users who own sessions, in order of their ids."""
         self._require_all("users")
@@ -460,7 +506,8 @@ class ConversationStore:
         others: list[str] = []
         if session_id is None:
             others += _found(self._recorder.check)
-            for name in ("session_index", "message_index"):
+            late = [MessageSearch.name] if self._engine.stands(MessageSearch.name) else []
+            for name in (SessionIndex.name, MessageIndex.name, *late):
                 others += _found(partial(self._engine.check, name, self.tenant))
         return self._prover.verify(session_id, heads, others)
 

@@ -16,6 +16,7 @@ from turnlog import inputs
 from turnlog.domain.errors import InvalidInput, TurnlogError
 from turnlog.domain.recorder import Again, Batch, Reader, Recorder
 from turnlog.domain.values import RebuildProgress, ViewStatus
+from turnlog.projections.backend import Backend
 from turnlog.projections.watching import UNWATCHED, Append, Facts, Operation, Watch
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _SYSTEMS = {"postgres": "postgresql"}
 _slow = logging.getLogger("turnlog.slow")
 
 
-def watch_of(url: str, options: dict[str, Any]) -> Watch:
+def watch_of(url: str | Backend, options: dict[str, Any]) -> Watch:
     """Return who is told of a store's operations. ``options`` are taken out as they are used.
 
     Raises:
@@ -42,7 +43,8 @@ def watch_of(url: str, options: dict[str, Any]) -> Watch:
     for (name, provider), method in zip(given.items(), ("get_tracer", "get_meter"), strict=True):
         if provider is not None and not callable(getattr(provider, method, None)):
             raise InvalidInput(name, f"expected a provider of OpenTelemetry, got {type(provider).__name__}")
-    scheme = inputs.text("url", url).partition("://")[0].partition("+")[0]
+    name = url.name if isinstance(url, Backend) else inputs.text("url", url)
+    scheme = name.partition("://")[0].partition("+")[0]
     instruments = _instruments(_SYSTEMS.get(scheme, scheme), **given)
     return UNWATCHED if slow_s is None and instruments is None else Watching(slow_s, instruments)
 

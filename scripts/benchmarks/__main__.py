@@ -18,6 +18,7 @@ from rich.console import Console
 from scripts.benchmarks import (
     aio,
     appending,
+    cached,
     conversations,
     postgresql,
     processes,
@@ -48,6 +49,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
         "asyncio": aio.concurrent,
         "import": conversations.imported,
         "blob": storage.blob,
+        "cache": cached.hits,
         "threads": writers.threads,
         "pg-append": postgresql.append,
         "pg-writers": writers.writers,

@@ -11,7 +11,7 @@ import turnlog
 from scripts.benchmarks import raw
 from scripts.benchmarks.measuring import Figure, Setting, compared, rate, side_by_side
 from scripts.benchmarks.stores import url_of
-from turnlog.adapters.conversations import import_files
+from turnlog.adapters.transfer.conversations import import_files
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _DATA = Path(os.environ.get("TURNLOG_DATA") or _ROOT.parent / "shared" / "data")

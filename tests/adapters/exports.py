@@ -5,7 +5,7 @@ import json
 from typing import Any, BinaryIO
 
 import turnlog
-from turnlog.adapters.export import export_log
+from turnlog.adapters.transfer.export import export_log
 
 Store = turnlog.ConversationStore
 Json = dict[str, Any]

@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "sessions": (),
     "show": ("s",),
     "history": ("s",),
+    "search": ("hello",),
     "replay": ("s",),
     "diff": ("s", 1, 3),
     "fork": ("s",),

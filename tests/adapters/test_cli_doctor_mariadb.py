@@ -8,8 +8,8 @@ import pytest
 from tests import servers
 from turnlog.adapters.cli import mariadb_checks as checks
 from turnlog.adapters.cli.findings import Finding
-from turnlog.adapters.mariadb_connection import SQL_MODE
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import SQL_MODE
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.names import Names
 
 HEAD = "CREATE TABLE turnlog_events_head (id tinyint NOT NULL PRIMARY KEY, position bigint NOT NULL) ENGINE=InnoDB"

@@ -15,7 +15,7 @@ from turnlog.adapters.cli import postgresql_activity as activity
 from turnlog.adapters.cli import postgresql_checks as checks
 from turnlog.adapters.cli.findings import Finding, Look
 from turnlog.adapters.cli.postgresql_activity import Table, transaction
-from turnlog.adapters.postgresql_tables import Ordering
+from turnlog.adapters.postgresql.tables import Ordering
 from turnlog.domain.values import ViewStatus
 
 

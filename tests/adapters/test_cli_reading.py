@@ -1,4 +1,4 @@
-"""The commands that look: sessions, show, history, users, stats."""
+"""The commands that look: sessions, show, history, search, users, stats."""
 
 import fcntl
 import os
@@ -13,6 +13,8 @@ import pytest
 import turnlog
 from tests.adapters.commands import DEADLINE_S, Cli, process
 from turnlog.adapters.cli.output import shown
+from turnlog.adapters.cli.searching import excerpt
+from turnlog.domain.words import Query
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,36 @@ def test_sessions_filters(cli: Cli, filters: tuple[str, ...], expected: list[str
     header, *rows = cli("sessions", *filters).out.splitlines()
     assert header.split()[:2] == ["SESSION", "USER"]
     assert [row.split()[0] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (("TWO table",), ["m-1"]),
+        (("gladly", "--role", "assistant", "--user", "alice"), ["m-2"]),
+        (("gladly", "--role", "user"), []),
+        (("table", "--since", "1h", "--until", "2999-01-01T00:00:00Z"), ["m-1"]),
+        (("table", "--until", "1h"), []),
+        (("table", "--route", "support"), []),
+    ],
+)
+@pytest.mark.usefixtures("filled")
+def test_search(cli: Cli, asked: tuple[str, ...], expected: list[str]) -> None:
+    """Every filter of `search` is applied, in both forms."""
+    found = [hit["message"]["message_id"] for hit in cli("search", *asked, "--json").json["items"]]
+    assert found == expected
+    printed = cli("search", *asked).out.splitlines()
+    assert [line.split()[-1] for line in printed[::2]] == expected
+
+
+def test_what_search_shows_of_a_long_message() -> None:
+    """A piece of it, on one line, in which a word stands that was found."""
+    text = f"{'before ' * 50}the needle\n{'after ' * 50}"
+    piece = excerpt(text, Query.of("NEEDLE nothing"))
+    assert piece.startswith("…")
+    assert piece.endswith("…")
+    assert "the needle after" in piece
+    assert excerpt("short", Query.of("other")) == "short"
 
 
 @pytest.mark.usefixtures("filled")

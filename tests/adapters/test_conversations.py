@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 import turnlog
 from tests.adapters.talks import Json, Write, call, data, result, said, talk
-from turnlog.adapters.conversations import import_files
+from turnlog.adapters.transfer.conversations import import_files
 from turnlog.domain import events as e
 
 

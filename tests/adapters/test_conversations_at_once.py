@@ -9,7 +9,7 @@ from pathlib import Path
 import turnlog
 from tests.adapters.commands import DEADLINE_S, ROOT, wait_for
 from tests.adapters.talks import Json, Write, data, said, talk
-from turnlog.adapters.conversations import import_files
+from turnlog.adapters.transfer.conversations import import_files
 
 
 def start_import(url: str, *paths: Path) -> subprocess.Popen[str]:

@@ -8,7 +8,7 @@ import pytest
 
 import turnlog
 from tests.adapters.talks import Json, Write, call, data, said, talk
-from turnlog.adapters.conversations import ImportReport, import_files
+from turnlog.adapters.transfer.conversations import ImportReport, import_files
 
 WRONG: dict[str, tuple[Json, str]] = {
     "data": ({"final_state": {"data": {"a": 2}}}, "final_state.data"),

@@ -9,7 +9,7 @@ import pytest
 
 import turnlog
 from tests.adapters.talks import Json, Write, call, result, said, talk
-from turnlog.adapters.conversations import import_files
+from turnlog.adapters.transfer.conversations import import_files
 
 BAD_LINES: dict[str, tuple[Json | str, str]] = {
     "not JSON": ("{", "is not JSON"),

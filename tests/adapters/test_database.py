@@ -15,7 +15,7 @@ from time import monotonic
 import pytest
 
 from tests.faults.processes import PROCESSES
-from turnlog.adapters.database import Busy, Database
+from turnlog.adapters.sqlite.database import Busy, Database
 from turnlog.domain.errors import CorruptLog, StoreUnavailable
 
 LONG_S = 20.0
@@ -478,7 +478,7 @@ def test_what_nobody_has_open_is_read_in_a_directory_that_is_not_ours() -> None:
 
 FORKING = """
 import os, sys
-from turnlog.adapters.database import Database
+from turnlog.adapters.sqlite.database import Database
 
 def count(database):
     with database.read() as connection:

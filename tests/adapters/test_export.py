@@ -14,8 +14,8 @@ import pytest
 import turnlog
 from tests.adapters.commands import ROOT
 from tests.adapters.exports import Store, exported, lines_of, without_positions
-from turnlog.adapters.export import export_log
-from turnlog.adapters.restore import restore_log
+from turnlog.adapters.transfer.export import export_log
+from turnlog.adapters.transfer.restore import restore_log
 
 
 def test_the_restored_log_is_the_same_log(full: Store, tmp_path: Path) -> None:

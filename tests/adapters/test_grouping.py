@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import turnlog
-from tests.contracts.rows import batch, grow, not_again
 from turnlog.adapters.connect import connect
 from turnlog.adapters.grouping import Grouping, Request, Take
 from turnlog.adapters.sqlite import SQLiteRecorder
 from turnlog.domain.errors import ConcurrencyConflict, SessionClosed, StoreUnavailable
 from turnlog.domain.recorder import Batch
+from turnlog.testing.contracts.rows import batch, grow, not_again
 
 THREADS = 16
 LONG_S = 30.0

@@ -11,13 +11,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from time import monotonic, sleep
 
-from tests.contracts.rows import not_again
 from tests.faults.processes import Victim, together
 from tests.servers import MariaDB, mariadbd_or_skip
 from turnlog.adapters.connect import connect
 from turnlog.adapters.mariadb import MariaDBRecorder
 from turnlog.domain.errors import StoreError
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts.rows import not_again
 
 SECONDS = float(os.environ.get("TURNLOG_ORDER_S", "2"))
 WRITERS = 8

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from tests.servers import HOST, MariaDB
-from turnlog.adapters.mariadb_connection import Connection, run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import Connection, run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable
 
 AWKWARD = "a'b\"c\\d\0e\nf%g\x1aé😀"

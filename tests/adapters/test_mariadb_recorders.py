@@ -8,18 +8,18 @@ import pytest
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
-from tests.contracts.library_cases import TextIds, UuidIds
-from tests.contracts.recorder_contract import LockedContract, RecorderContract, TwoTenantsContract
-from tests.contracts.rows import grow
-from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from tests.servers import HOST, MariaDB
 from turnlog.adapters import mariadb as my
 from turnlog.adapters.connect import connect
-from turnlog.adapters.mariadb_connection import run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract
+from turnlog.testing.contracts.library import TextIds, UuidIds
+from turnlog.testing.contracts.rows import grow
+from turnlog.testing.contracts.stored_rows import Damage, StoredRowsContract
 
 R = TypeVar("R", bound=my.MariaDBAggregateRecorder | my.MariaDBTrackingRecorder)
 

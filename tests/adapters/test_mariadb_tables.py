@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contracts.rows import batch, grow, key, write
 from tests.faults.processes import together
 from tests.servers import MariaDB, mariadbd_or_skip
-from turnlog.adapters import mariadb_tables
 from turnlog.adapters.connect import connect
-from turnlog.adapters.mariadb_connection import run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb import tables
+from turnlog.adapters.mariadb.connection import run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.domain.recorder import Batch, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, write
 
 S = "default/s"
 ALIKE = ("s", "S", "s ", "s  ", "ß", "ss", "s\0", "\u017f", "é", "e\u0301", "\U0001f600", "\U0001f601")
@@ -65,11 +65,11 @@ def test_tables_that_are_missing_are_not_made_by_readers(mariadb_url: str) -> No
         connect(mariadb_url, durability="full", engine=None, options={"read_only": True})
 
 
-@pytest.mark.parametrize("n", range(len(mariadb_tables.MIGRATIONS[0]) + 1))
+@pytest.mark.parametrize("n", range(len(tables.MIGRATIONS[0]) + 1))
 def test_half_made_tables_are_completed(mariadb_url: str, monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     """Who makes the tables may be killed between any two statements: the next one goes on."""
     with monkeypatch.context() as patch:
-        patch.setattr(mariadb_tables, "MIGRATIONS", ((*mariadb_tables.MIGRATIONS[0][:n], "KILL CONNECTION_ID()"),))
+        patch.setattr(tables, "MIGRATIONS", ((*tables.MIGRATIONS[0][:n], "KILL CONNECTION_ID()"),))
         with pytest.raises(StoreError):
             connect(mariadb_url, durability="full", engine=None, options={})
     assert begin(mariadb_url, "s") == [1, 2]
@@ -79,7 +79,7 @@ def test_a_new_migration_runs_once(mariadb_url: str, monkeypatch: pytest.MonkeyP
     """What an upgrade adds is added to tables that are there, by whoever opens them first."""
     begin(mariadb_url, "s")
     added = ("CREATE TABLE IF NOT EXISTS added (i int)", "INSERT INTO added VALUES (1)")
-    monkeypatch.setattr(mariadb_tables, "MIGRATIONS", (*mariadb_tables.MIGRATIONS, added))
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, added))
     for _ in range(2):
         begin(mariadb_url, "t")
     with Pool(mariadb_url) as pool:

@@ -10,16 +10,16 @@ import pymysql
 import pytest
 from pymysql.constants import CR
 
-from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
 from tests.faults.processes import together
 from tests.servers import MariaDB, hostile
 from turnlog.adapters.connect import connect
 from turnlog.adapters.mariadb import MariaDBRecorder
-from turnlog.adapters.mariadb_connection import run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.envelope import private_of
 from turnlog.domain.errors import CorruptLog, OutcomeUnknown, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, not_again, tombstone, write
 
 S, T = "default/s", "default/t"
 PLAIN, COMMIT = b"START TRANSACTION; DO", b"COMMIT"

@@ -6,11 +6,11 @@ import pytest
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
-from tests.contracts.library_cases import InDirectory, TextIds, UuidIds
-from tests.contracts.recorder_contract import LockedContract, RecorderContract, TwoTenantsContract
 from turnlog.adapters import memory
 from turnlog.adapters.connect import connect
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract
+from turnlog.testing.contracts.library import InDirectory, TextIds, UuidIds
 
 
 @pytest.fixture

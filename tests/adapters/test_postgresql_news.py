@@ -7,9 +7,9 @@ from time import monotonic
 import psycopg
 import pytest
 
-from tests.contracts.rows import grow
 from turnlog.adapters.connect import connect
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts.rows import grow
 
 S = "default/s"
 LONG_S = 20.0

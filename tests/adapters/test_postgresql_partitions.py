@@ -13,13 +13,13 @@ import turnlog
 from tests.adapters import test_postgresql_recorders as plain
 from tests.adapters.exports import exported, fill
 from tests.conftest import ROOT
-from tests.contracts.rows import grow
 from tests.servers import PostgreSQL
 from turnlog.adapters import postgresql as pg
 from turnlog.adapters.connect import connect
-from turnlog.adapters.restore import restore_log
+from turnlog.adapters.transfer.restore import restore_log
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts.rows import grow
 
 N = 3
 S = "default/s"

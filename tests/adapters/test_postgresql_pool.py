@@ -10,9 +10,9 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from tests.servers import HOST, PostgreSQL
-from turnlog.adapters.postgresql_connection import run
-from turnlog.adapters.postgresql_patience import Inquiry, PatientConnection
-from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql.connection import run
+from turnlog.adapters.postgresql.patience import Inquiry, PatientConnection
+from turnlog.adapters.postgresql.pool import Pool
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable
 
 

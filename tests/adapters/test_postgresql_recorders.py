@@ -10,17 +10,17 @@ from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 from psycopg import sql
 
-from tests.contracts.library_cases import TextIds, UuidIds
-from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract, UnlockedContract
-from tests.contracts.rows import grow
-from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from tests.servers import HOST, PostgreSQL
 from turnlog.adapters import postgresql as pg
 from turnlog.adapters.connect import connect
 from turnlog.adapters.names import Names
-from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql.pool import Pool
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts import RecorderContract, TwoTenantsContract, UnlockedContract
+from turnlog.testing.contracts.library import TextIds, UuidIds
+from turnlog.testing.contracts.rows import grow
+from turnlog.testing.contracts.stored_rows import Damage, StoredRowsContract
 
 R = TypeVar("R", bound=pg.PostgreSQLAggregateRecorder | pg.PostgreSQLTrackingRecorder)
 

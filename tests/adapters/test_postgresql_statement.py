@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 from psycopg_pool import ConnectionPool
 
-from tests.contracts.rows import batch, grow, key, write
 from turnlog.adapters.connect import connect
-from turnlog.adapters.postgresql_connection import Connection
-from turnlog.adapters.postgresql_writing import FEW
+from turnlog.adapters.postgresql.connection import Connection
+from turnlog.adapters.postgresql.writing import FEW
 from turnlog.domain.recorder import Batch, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, write
 
 S = "default/s"
 

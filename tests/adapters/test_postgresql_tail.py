@@ -9,7 +9,7 @@ import pytest
 import turnlog
 from tests.servers import PostgreSQL
 from turnlog.adapters.connect import connect
-from turnlog.adapters.postgresql_tail import Watermark
+from turnlog.adapters.postgresql.tail import Watermark
 from turnlog.domain.recorder import Batch, Recorder
 
 _versions = count(1)

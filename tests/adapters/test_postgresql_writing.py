@@ -9,14 +9,14 @@ import psycopg
 import pytest
 
 import turnlog
-from tests.contracts.rows import batch, grow, key, not_again, tombstone, write
 from tests.faults.processes import together
-from turnlog.adapters import postgresql_tables
 from turnlog.adapters.connect import connect
-from turnlog.adapters.postgresql_connection import Connection
-from turnlog.adapters.postgresql_statement import Statement
+from turnlog.adapters.postgresql import tables
+from turnlog.adapters.postgresql.connection import Connection
+from turnlog.adapters.postgresql.statement import Statement
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreError, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts.rows import batch, grow, key, not_again, tombstone, write
 
 S, T = "default/s", "default/t"
 
@@ -94,7 +94,7 @@ def test_a_new_migration_runs_once(postgresql_url: str, monkeypatch: pytest.Monk
     """What an upgrade adds is added to tables that are there, by whoever opens them first."""
     turnlog.open(postgresql_url).close()
     added = ("ALTER TABLE {events} ADD COLUMN extra int",)
-    monkeypatch.setattr(postgresql_tables, "MIGRATIONS", (*postgresql_tables.MIGRATIONS, added))
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, added))
     for _ in range(2):
         turnlog.open(postgresql_url).close()
 
@@ -280,7 +280,7 @@ def test_who_lost_a_race_queues_for_the_stream(recorder: Recorder, postgresql_ur
     rows = grow(recorder, S, 1)
     loser: Any = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
     with psycopg.connect(postgresql_url, autocommit=True) as connection:
-        hold = "SELECT pg_advisory_lock(%s)", (postgresql_tables.lock_key(loser.events_table, S),)
+        hold = "SELECT pg_advisory_lock(%s)", (tables.lock_key(loser.events_table, S),)
         loser.append((batch(S, 1, before=rows),), not_again)
         connection.execute(*hold)
         loser.append((batch(S, 1, before=loser.select_stream(S)),), not_again)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import turnlog
 from tests.adapters.commands import ROOT
 from tests.adapters.exports import Store, exported, lines_of, without_positions
-from tests.strategies import json_objects, text
-from turnlog.adapters.restore import RestoreProgress, restore_log
+from turnlog.adapters.transfer.restore import RestoreProgress, restore_log
+from turnlog.testing.strategies import json_objects, text
 
 
 def long_log() -> bytes:
@@ -62,7 +62,7 @@ def test_a_restore_that_was_killed_goes_on(sqlite_url: str, tmp_path: Path) -> N
     path.write_bytes(long_log())
     killing = (
         "import os, sys, turnlog\n"
-        "from turnlog.adapters.restore import restore_log\n"
+        "from turnlog.adapters.transfer.restore import restore_log\n"
         "def kill(progress):\n"
         "    if progress.restored > 2000: os.kill(os.getpid(), 9)\n"
         "with turnlog.open(sys.argv[1]) as store, open(sys.argv[2], 'rb') as file:\n"

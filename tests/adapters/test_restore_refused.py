@@ -8,7 +8,7 @@ import pytest
 
 import turnlog
 from tests.adapters.exports import Json, Store, exported, lines_of, packed
-from turnlog.adapters.restore import restore_log
+from turnlog.adapters.transfer.restore import restore_log
 
 
 def test_a_file_cut_after_any_line_is_noticed_and_changes_nothing(full: Store, empty: Store) -> None:

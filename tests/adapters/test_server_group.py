@@ -8,13 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.contracts.rows import batch, grow, key, not_again
 from turnlog.adapters.connect import connect
 from turnlog.adapters.grouping import Grouping, Request, Take
 from turnlog.adapters.postgresql import PostgreSQLRecorder
-from turnlog.adapters.postgresql_writing import Writing
+from turnlog.adapters.postgresql.writing import Writing
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Batch
+from turnlog.testing.contracts.rows import batch, grow, key, not_again
 
 ORDERINGS = ("auto", "strict")
 

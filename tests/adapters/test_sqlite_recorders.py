@@ -15,16 +15,16 @@ from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
 import turnlog
-from tests.contracts.library_cases import InDirectory, TextIds, UuidIds
-from tests.contracts.recorder_contract import LockedContract, RecorderContract, TwoTenantsContract
-from tests.contracts.rows import grow
-from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from turnlog.adapters import sqlite
 from turnlog.adapters.connect import connect
-from turnlog.adapters.database import Database
 from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite.database import Database
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract
+from turnlog.testing.contracts.library import InDirectory, TextIds, UuidIds
+from turnlog.testing.contracts.rows import grow
+from turnlog.testing.contracts.stored_rows import Damage, StoredRowsContract
 
 R = TypeVar("R", bound=sqlite.SQLiteAggregateRecorder | sqlite.SQLiteTrackingRecorder)
 

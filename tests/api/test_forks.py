@@ -7,7 +7,6 @@ import pytest
 from pydantic import BaseModel
 
 import turnlog
-from tests.conftest import Clock
 from turnlog import (
     ConcurrencyConflict,
     ConversationStore,
@@ -17,6 +16,7 @@ from turnlog import (
     SessionGone,
 )
 from turnlog.ids import new_id, utc_now
+from turnlog.testing import Clock
 
 
 @pytest.fixture

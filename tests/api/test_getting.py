@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import turnlog
-from tests.conftest import Clock
 from turnlog import (
     ConcurrencyConflict,
     ConversationStore,
@@ -22,6 +21,7 @@ from turnlog import (
     SessionSummary,
     StoreUnavailable,
 )
+from turnlog.testing import Clock
 
 
 def ids(summaries: list[SessionSummary]) -> list[str]:

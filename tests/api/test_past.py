@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import turnlog
-from tests.conftest import Clock
 from turnlog import ConversationStore, InvalidInput, Session, events
+from turnlog.testing import Clock
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.conftest import Clock
 from turnlog import ConversationStore, Message, Receipt, RuleViolation, Session, SessionClosed, SessionGone
+from turnlog.testing import Clock
 
 Call: TypeAlias = Callable[[Session], object]
 Write: TypeAlias = Callable[[Session], Receipt]

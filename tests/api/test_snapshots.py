@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 import turnlog
-from turnlog import ConversationStore, Session
-from turnlog.adapters.connect import Backend, connect
+from turnlog import Backend, ConversationStore, Session
+from turnlog.adapters.connect import connect
 from turnlog.decider import Decider
 from turnlog.domain.chain import row_seal
 from turnlog.domain.mapper import Codec, StreamRow

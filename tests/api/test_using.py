@@ -20,7 +20,7 @@ from turnlog import (
     StoreUnavailable,
     index,
 )
-from turnlog.adapters.postgresql_connection import Connection
+from turnlog.adapters.postgresql.connection import Connection
 
 Connect = Callable[[], Connection]
 DEADLINE_S = 30

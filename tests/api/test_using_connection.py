@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 import turnlog
 from tests.servers import PostgreSQL, binaries_or_skip
 from turnlog import ConversationStore, InvalidInput, StoreUnavailable
-from turnlog.adapters.postgresql_connection import Connection
+from turnlog.adapters.postgresql.connection import Connection
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 import turnlog
-from tests import strategies
 from turnlog import ConversationStore, Session
+from turnlog.testing import strategies
 
 EXACT: list[Any] = [
     *(None, True, False, 0, 1, -1, 0.0, -0.0, 1.0, 1e22, 1e-300, 5e-324, 1.7976931348623157e308, 0.1),

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.domain.scenario import started, state_of
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import Command
 from turnlog.domain.events import Event, Json
+from turnlog.testing.scenario import started, state_of
 
 ON_A = e.RouteEntered(route="a")
 ON_B = e.RouteEntered(route="b")

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.domain.sealing import CODEC, STREAM
-from tests.strategies import events, ids, times
 from turnlog.domain import events as e
 from turnlog.domain.chain import genesis
 from turnlog.domain.envelope import NewEvent, erase, header_of, private_of, seal, split
@@ -20,6 +18,8 @@ from turnlog.domain.errors import CorruptLog
 from turnlog.domain.events import Event
 from turnlog.domain.mapper import absent
 from turnlog.domain.upcasting import REGISTRY
+from turnlog.testing.sealing import CODEC, STREAM
+from turnlog.testing.strategies import events, ids, times
 
 NOON = datetime(2026, 1, 2, 12, 30, 0, 123456, tzinfo=UTC)
 SALT, GENESIS, PREVIOUS = b"s" * 16, b"g" * 16, b"p" * 32

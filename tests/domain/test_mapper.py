@@ -10,11 +10,7 @@ from eventsourcing.persistence import InfrastructureFactory, JSONTranscoder, Not
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.domain.conversation import Conversation
-from tests.domain.scenario import at
-from tests.domain.sealing import CODEC, STREAM, seal_stream
 from tests.domain.test_envelope import new_event, new_events
-from tests.strategies import conversations, times
 from turnlog.domain import events as e
 from turnlog.domain.envelope import NewEvent, erase, seal
 from turnlog.domain.errors import CorruptLog, UnknownEvent
@@ -22,6 +18,10 @@ from turnlog.domain.events import Erased
 from turnlog.domain.mapper import Codec, Mapper, StreamRow
 from turnlog.domain.session import fold, initial
 from turnlog.domain.values import RecordedEvent
+from turnlog.testing.conversation import Conversation
+from turnlog.testing.scenario import at
+from turnlog.testing.sealing import CODEC, STREAM, seal_stream
+from turnlog.testing.strategies import conversations, times
 
 PLAIN = {"IS_SNAPSHOTTING_ENABLED": ""}
 COMPRESSED = {"COMPRESSOR_TOPIC": "eventsourcing.compressor:ZlibCompressor"}

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.domain.scenario import Given, at, started, state_of
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import Found, FoundMessage
 from turnlog.domain.events import Event
+from turnlog.testing.scenario import Given, at, started, state_of
 
 
 def message(n: int) -> e.MessageAdded:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.domain.scenario import at, given, started, state_of
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.errors import NotOwner
 from turnlog.domain.session import initial
 from turnlog.domain.values import SessionState
+from turnlog.testing.scenario import at, given, started, state_of
 
 
 def test_starting_stores_all_it_was_given() -> None:

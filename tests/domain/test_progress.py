@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.domain.scenario import at, started, state_of
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import Found, FoundCall, FoundRun
 from turnlog.domain.errors import RuleViolation
 from turnlog.domain.session import ROUTE_HISTORY
 from turnlog.domain.values import RouteVisit, Transition
+from turnlog.testing.scenario import at, started, state_of
 
 ON_A = e.RouteEntered(route="a")
 ON_B = e.RouteEntered(route="b")

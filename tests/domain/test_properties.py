@@ -7,15 +7,15 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.domain.conversation import Conversation
-from tests.domain.scenario import at, play
-from tests.strategies import COMMANDS, commands, conversations, events, json_values
 from turnlog.domain import commands as c
 from turnlog.domain.commands import NOTHING, Command, fingerprint
 from turnlog.domain.errors import TurnlogError
 from turnlog.domain.events import Event, Json
 from turnlog.domain.session import ROUTE_HISTORY, decide, evolve, fold, initial, same_json
 from turnlog.domain.values import SessionState
+from turnlog.testing.conversation import Conversation
+from turnlog.testing.scenario import at, play
+from turnlog.testing.strategies import COMMANDS, commands, conversations, events, json_values
 
 NOT_IDEMPOTENT = (c.AddMessage, c.SetHistory, c.CompactHistory, c.PopMessage, c.CallTool, c.ReturnTool)
 """Each of these is a fact of its own however often it is said; by its key the store tells a retry from a repetition."""

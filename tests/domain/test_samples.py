@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.domain.sealing import CODEC, check, erased
 from turnlog.domain import events as e
 from turnlog.domain.chain import genesis
 from turnlog.domain.envelope import NewEvent, header_of, private_of, seal, split
 from turnlog.domain.mapper import Mapper, StreamRow
 from turnlog.domain.session import fold, initial
 from turnlog.domain.upcasting import REGISTRY
+from turnlog.testing.sealing import CODEC, check, erased
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 STREAM = "default/sample"

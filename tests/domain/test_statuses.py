@@ -4,12 +4,12 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from tests.domain.scenario import Given, at, given, play, started
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import NOTHING, Command, Found, FoundCall, FoundMessage, FoundRun
 from turnlog.domain.errors import SessionClosed, SessionGone, SessionNotFound
 from turnlog.domain.events import Erased, Event, SessionDeleted
+from turnlog.testing.scenario import Given, at, given, play, started
 
 OPEN = ("active", "paused")
 CLOSED = ("completed", "abandoned", "failed", "expired", "archived")

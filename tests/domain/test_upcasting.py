@@ -12,9 +12,6 @@ import pytest
 from eventsourcing.persistence import StoredEvent
 from hypothesis import given
 
-from tests.domain.scenario import at
-from tests.domain.sealing import CODEC, STREAM, check, erased, seal_stream
-from tests.strategies import struct
 from turnlog.domain import events as e
 from turnlog.domain.chain import event_hash
 from turnlog.domain.envelope import header_of, split
@@ -23,6 +20,9 @@ from turnlog.domain.events import Erased
 from turnlog.domain.mapper import Codec, Mapper, StreamRow
 from turnlog.domain.session import fold, initial
 from turnlog.domain.upcasting import REGISTRY, Registry
+from turnlog.testing.scenario import at
+from turnlog.testing.sealing import CODEC, STREAM, check, erased, seal_stream
+from turnlog.testing.strategies import struct
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "MessageAdded.v1.json"
 

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.domain.scenario import Outcome, given, naming, started
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import Command, Found, FoundMessage, FoundRun, fingerprint
 from turnlog.domain.errors import InvalidInput, RuleViolation
 from turnlog.domain.events import Event, Json
 from turnlog.domain.session import same_json
+from turnlog.testing.scenario import Outcome, given, naming, started
 
 SAME: list[tuple[Json, Json]] = [
     (1, 1),

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.domain.conversation import Conversation
-from tests.domain.scenario import at
-from tests.domain.sealing import CODEC, STREAM, check, erased, seal_stream
-from tests.strategies import living
 from turnlog.domain import events as e
 from turnlog.domain.chain import commitment, event_hash
 from turnlog.domain.envelope import erase, header_of, split
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.verification import StreamCheck
+from turnlog.testing.conversation import Conversation
+from turnlog.testing.scenario import at
+from turnlog.testing.sealing import CODEC, STREAM, check, erased, seal_stream
+from turnlog.testing.strategies import living
 
 EVENTS = (
     e.SessionStarted(user_id="alice"),

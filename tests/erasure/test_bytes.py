@@ -18,6 +18,10 @@ SESSIONS = {"one": 0, "two": 300, "three": BIG}
 """A person's sessions, and the size of their contents."""
 
 
+OF_VIEWS = ("session_index", "message_index", "message_owners", "message_search", "search_owners", "search_words_data")
+TABLES = ("events", "keys", "snapshots", "parked", *OF_VIEWS)
+
+
 class Stop(Exception):
     """Interrupts a rebuild."""
 
@@ -39,11 +43,12 @@ def populate(store: ConversationStore) -> tuple[Words, Words]:
     """Let two people talk by turns, in views, snapshots, parked rows and unfinished rebuilds; return their words."""
     alice, bob = Words("alice"), Words("bob")
     store.add_projection(ForgettingNotes(poison=".returned."))
+    assert store.search(alice.start).items == []  # so that there is an index of words as well
     for name, size in SESSIONS.items():
         for person, words in (("a", alice), ("b", bob)):
             converse(store, f"{person}-{name}", words, size)
             store.catch_up()
-    for view in ("session_index", "message_index", "notes"):
+    for view in ("session_index", "message_index", "message_search", "notes"):
         with pytest.raises(Stop):
             store.rebuild(view, _stop_late)
     return alice, bob
@@ -70,11 +75,11 @@ def test_the_planting_reaches_everything(store: ConversationStore, tmp_path: Pat
     assert set(remains(tmp_path, alice)) == set(alice.planted)
     assert set(remains(tmp_path, bob)) == set(bob.planted)
     with closing(sqlite3.connect(tmp_path / "sessions.db")) as connection:
-        for table in ("events", "keys", "snapshots", "parked", "session_index", "message_index", "message_owners"):
+        for table in TABLES:
             rows = repr(connection.execute(f"SELECT * FROM turnlog_{table}").fetchall())
             assert alice.start in rows, table
     assert {status.name: status.parked for status in store.stats().views}["notes"] == 2 * len(SESSIONS)
-    for view in ("session_index", "message_index", "notes"):
+    for view in ("session_index", "message_index", "message_search", "notes"):
         files = tmp_path.glob(f"sessions.db-rebuild-{view}*")
         assert alice.start.encode() in b"".join(file.read_bytes() for file in files), view
 
@@ -88,6 +93,8 @@ def test_no_byte_of_an_erased_person_is_left(store: ConversationStore, tmp_path:
     assert (erasure.complete, erasure.pending) == (True, ())
     assert remains(tmp_path, alice) == []
     assert set(remains(tmp_path, bob)) == set(bob.planted)
+    assert store.search(alice.start).items == []
+    assert len(store.search(bob.start, limit=500).items) == len(store.messages(user_id=bob.user, limit=500).items)
 
 
 @pytest.mark.parametrize("how", ["delete", "erase_user"])
@@ -158,6 +165,8 @@ def test_an_open_reader_is_named_until_it_ends(store: ConversationStore, tmp_pat
     assert store.scrub().complete
     assert remains(tmp_path, alice) == []
     assert set(remains(tmp_path, bob)) == set(bob.planted)
+    assert store.search(alice.start).items == []
+    assert len(store.search(bob.start, limit=500).items) == len(store.messages(user_id=bob.user, limit=500).items)
 
 
 def test_a_rebuild_that_is_running_forgets_what_is_erased_meanwhile(store: ConversationStore, tmp_path: Path) -> None:
@@ -175,6 +184,8 @@ def test_a_rebuild_that_is_running_forgets_what_is_erased_meanwhile(store: Conve
     assert store.scrub().complete
     assert remains(tmp_path, alice) == []
     assert set(remains(tmp_path, bob)) == set(bob.planted)
+    assert store.search(alice.start).items == []
+    assert len(store.search(bob.start, limit=500).items) == len(store.messages(user_id=bob.user, limit=500).items)
     assert store.verify().ok
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import turnlog
 from tests.faults.processes import Victim, alone
-from turnlog.adapters import database as databases
-from turnlog.adapters.database import Database
+from turnlog.adapters.sqlite import database as databases
+from turnlog.adapters.sqlite.database import Database
 from turnlog.domain.errors import StoreUnavailable
 
 LONG_S = 20.0

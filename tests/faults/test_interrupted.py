@@ -14,7 +14,7 @@ import pytest
 
 import turnlog
 from tests.faults.processes import Victim, alone
-from turnlog.adapters.database import Busy, Database
+from turnlog.adapters.sqlite.database import Busy, Database
 from turnlog.domain.errors import StoreUnavailable
 
 LONGEST_S = 0.006

@@ -363,7 +363,7 @@ def test_a_foreign_writer(sqlite_url: str, tmp_path: Path) -> None:
 
 def hold_the_lock(report: object, path: str) -> None:
     """Take the writers' lock and keep it."""
-    from turnlog.adapters.database import Database
+    from turnlog.adapters.sqlite.database import Database
 
     with Database(path).alone():
         getattr(report, "send")("held")  # noqa: B009 - a Connection

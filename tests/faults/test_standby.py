@@ -18,12 +18,12 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool
 
 import turnlog
-from tests.contracts.rows import batch, grow, key, write
 from tests.faults.processes import DEADLINE_S, Victim
 from tests.servers import HOST, PostgreSQL, binaries_or_skip
 from turnlog.adapters.connect import connect
 from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader
+from turnlog.testing.contracts.rows import batch, grow, key, write
 
 T = TypeVar("T")
 WRITERS = 3

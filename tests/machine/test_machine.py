@@ -1,10 +1,14 @@
 """The store against a model of plain dicts and lists, on every backend: whatever is said, both answer the same."""
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.machine.asking import Asking
+from tests.machine.places import drop_place, new_place
+from tests.servers import MariaDB, PostgreSQL, Redis
+from turnlog.testing.machine import StoreMachine
 
 QUICK = settings(
     max_examples=25,
@@ -17,44 +21,62 @@ FEWER = 4
 """Each statement to a server is a journey: so many times fewer examples there."""
 
 
-class OnMemory(Asking):
-    backend = "memory"
+class OnMemory(StoreMachine):
+    is_shared = False
+
+    def new_url(self) -> str:
+        return "memory://"
 
 
-class OnSQLite(Asking):
-    backend = "sqlite"
+class OnSQLite(StoreMachine):
+    def new_url(self) -> str:
+        return f"sqlite:///{self.folder}/sessions.db"
 
 
-class OnPostgreSQL(Asking):
-    backend = "postgresql"
+class OnServer(StoreMachine):
+    """On a server that the fixture named ``kind`` starts."""
+
+    kind: ClassVar[str]
+    server: ClassVar[PostgreSQL | MariaDB | Redis]
+
+    def new_url(self) -> str:
+        return new_place(self.server)
+
+    def drop(self) -> None:
+        drop_place(self.server, self.url)
 
 
-class OnMariaDB(Asking):
-    backend = "mariadb"
+class OnPostgreSQL(OnServer):
+    kind = "postgresql"
 
 
-ON_SERVERS = (OnPostgreSQL, OnMariaDB)
+class OnMariaDB(OnServer):
+    kind = "mariadb"
 
 
-@pytest.fixture(params=[OnMemory, OnSQLite, *ON_SERVERS], ids=lambda machine: machine.backend)
-def machine(request: pytest.FixtureRequest) -> type[Asking]:
+class OnRedis(OnServer):
+    kind = "redis"
+
+
+@pytest.fixture(params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis], ids=lambda machine: machine.__name__)
+def machine(request: pytest.FixtureRequest) -> type[StoreMachine]:
     """The state machine on each backend."""
-    chosen: type[Asking] = request.param
-    if chosen in ON_SERVERS:
-        chosen.server = request.getfixturevalue(chosen.backend)
+    chosen: type[StoreMachine] = request.param
+    if issubclass(chosen, OnServer):
+        chosen.server = request.getfixturevalue(chosen.kind)
     return chosen
 
 
-def test_the_store_and_the_model_agree(machine: type[Asking]) -> None:
+def test_the_store_and_the_model_agree(machine: type[StoreMachine]) -> None:
     """State, history, lists and refusals are those of a model made of plain dicts and lists."""
     run_state_machine_as_test(machine, settings=_fitting(machine, QUICK))
 
 
 @pytest.mark.slow
-def test_the_store_and_the_model_agree_for_long(machine: type[Asking]) -> None:
+def test_the_store_and_the_model_agree_for_long(machine: type[StoreMachine]) -> None:
     """The same, for longer conversations and more of them."""
     run_state_machine_as_test(machine, settings=_fitting(machine, THOROUGH))
 
 
-def _fitting(machine: type[Asking], wanted: settings) -> settings:
-    return settings(wanted, max_examples=wanted.max_examples // FEWER) if machine in ON_SERVERS else wanted
+def _fitting(machine: type[StoreMachine], wanted: settings) -> settings:
+    return settings(wanted, max_examples=wanted.max_examples // FEWER) if issubclass(machine, OnServer) else wanted

@@ -9,7 +9,7 @@ from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import Command, Found, FoundCall, FoundMessage, FoundRun
 from turnlog.domain.errors import TurnlogError
-from turnlog.domain.events import Event
+from turnlog.domain.events import Event, Json
 from turnlog.domain.session import decide, evolve, initial
 from turnlog.domain.values import STATUSES, SessionState
 
@@ -50,6 +50,7 @@ class Shown:
     version: int
     item: int
     content_version: int
+    content: Json
 
     def row(self) -> tuple[str, int, int, int]:
         """Return it as ``Log.messages`` does."""
@@ -96,22 +97,24 @@ class History:
 
     def _show(self, event: Event, version: int) -> None:
         match event:
-            case e.MessageAdded(message_id=message_id):
-                self.visible.append(Shown(message_id, version, 0, version))
-            case e.MessageEdited(message_id=message_id):
+            case e.MessageAdded(message_id=message_id, content=content):
+                self.visible.append(Shown(message_id, version, 0, version, content))
+            case e.MessageEdited(message_id=message_id, content=content):
                 edited = self._latest(message_id)
                 assert edited is not None
-                edited.content_version = version
+                edited.content_version, edited.content = version, content
             case e.MessageRemoved(message_id=message_id):
                 removed = self._latest(message_id)
                 self.visible = [shown for shown in self.visible if shown is not removed]
             case e.HistoryCleared():
                 self.visible = []
             case e.HistoryReplaced(messages=messages):
-                self.visible = [Shown(m.message_id, version, item, version) for item, m in enumerate(messages)]
-            case e.HistoryCompacted(message_id=message_id, kept=kept):
+                self.visible = [
+                    Shown(m.message_id, version, item, version, m.content) for item, m in enumerate(messages)
+                ]
+            case e.HistoryCompacted(message_id=message_id, summary=summary, kept=kept):
                 newest = self.visible[len(self.visible) - kept :]
-                self.visible = [Shown(message_id, version, 0, version), *newest]
+                self.visible = [Shown(message_id, version, 0, version, summary), *newest]
             case _:
                 pass
 

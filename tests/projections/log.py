@@ -11,11 +11,10 @@ from typing import Any
 import pymysql
 from pymongo import IndexModel
 
-from turnlog.adapters.database import Database
 from turnlog.adapters.mariadb import MariaDBRecorder
-from turnlog.adapters.mariadb_benches import Benches as MariaDBBenches
-from turnlog.adapters.mariadb_pool import Pool as MariaDBPool
-from turnlog.adapters.mariadb_views import MariaDBViews
+from turnlog.adapters.mariadb.benches import Benches as MariaDBBenches
+from turnlog.adapters.mariadb.pool import Pool as MariaDBPool
+from turnlog.adapters.mariadb.views import MariaDBViews
 from turnlog.adapters.memory import MemoryRecorder
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.mongodb.recorder import MongoDBRecorder
@@ -23,11 +22,15 @@ from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.mongodb.views import MongoDBViews
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql import PostgreSQLRecorder
-from turnlog.adapters.postgresql_benches import Benches
-from turnlog.adapters.postgresql_pool import Pool
-from turnlog.adapters.postgresql_views import PostgreSQLViews
+from turnlog.adapters.postgresql.benches import Benches
+from turnlog.adapters.postgresql.pool import Pool
+from turnlog.adapters.postgresql.views import PostgreSQLViews
+from turnlog.adapters.redis.recorder import RedisRecorder
+from turnlog.adapters.redis.server import Server
+from turnlog.adapters.redis.views import RedisViews
 from turnlog.adapters.sqlite import SQLiteRecorder
-from turnlog.adapters.views import SQLiteViews
+from turnlog.adapters.sqlite.database import Database
+from turnlog.adapters.sqlite.views import SQLiteViews
 from turnlog.domain import events as e
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.events import Event
@@ -67,6 +70,8 @@ class Log:
         self.codec = Codec()
         if self.url is None:
             self._open_sqlite(self.path, read_only=read_only)
+        elif self.url.startswith("redis:"):
+            self._open_redis(self.url, read_only=read_only)
         elif self.is_mariadb:
             self._open_mariadb(self.url, read_only=read_only)
         elif self.is_mongodb:
@@ -79,6 +84,12 @@ class Log:
         self.database = Pool(url, read_only=read_only)
         self.views = PostgreSQLViews(self.database, self.names)
         self.recorder = PostgreSQLRecorder(self.database, self.names, self.views)
+        self.recorder.prepare()
+
+    def _open_redis(self, url: str, *, read_only: bool) -> None:
+        self.database = Server(url, read_only=read_only)
+        self.views = RedisViews(self.database)
+        self.recorder = RedisRecorder(self.database, self.views)
         self.recorder.prepare()
 
     @property

@@ -15,8 +15,8 @@ import pymysql
 
 from tests.projections.crash import answers, dies_of, opened, prepared, say
 from tests.projections.log import Log, Words
-from turnlog.adapters.mariadb_swapping import Swaps
-from turnlog.adapters.mariadb_views import MariaDBViews
+from turnlog.adapters.mariadb.swapping import Swaps
+from turnlog.adapters.mariadb.views import MariaDBViews
 from turnlog.projections import building
 
 HARMLESS = (b"SELECT", b"SET", b"START", b"USE", b"SAVEPOINT", b"RELEASE")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.projections.log import STARTED, Log, Words, said
-from turnlog.adapters.database import Database
+from turnlog.adapters.sqlite.database import Database
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.mapper import LogRow
 

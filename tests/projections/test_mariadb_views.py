@@ -17,8 +17,8 @@ from tests.projections.log import STARTED, Log, Words, execute, filled, said, wo
 from tests.projections.mariadb_crash import as_bytes
 from tests.projections.test_session_index import INDEXES, SHAPES
 from turnlog.adapters.mariadb import MariaDBRecorder
-from turnlog.adapters.mariadb_pool import Pool
-from turnlog.adapters.mariadb_views import MariaDBViews
+from turnlog.adapters.mariadb.pool import Pool
+from turnlog.adapters.mariadb.views import MariaDBViews
 from turnlog.adapters.names import Names
 from turnlog.domain import events as e
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable

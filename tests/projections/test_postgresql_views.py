@@ -13,8 +13,8 @@ import pytest
 import turnlog
 from tests.projections.log import STARTED, Log, Words, filled, said, words
 from turnlog.adapters.postgresql import PostgreSQLRecorder
-from turnlog.adapters.postgresql_pool import Pool
-from turnlog.adapters.postgresql_views import PostgreSQLViews
+from turnlog.adapters.postgresql.pool import Pool
+from turnlog.adapters.postgresql.views import PostgreSQLViews
 from turnlog.domain import events as e
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 from turnlog.domain.mapper import LogRow

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.projections.log import STARTED, Log, filled, said
-from turnlog.adapters import swapping
+from turnlog.adapters.sqlite import swapping
 
 TABLES = {"turnlog_session_index", "turnlog_message_index", "turnlog_message_owners"}
 

@@ -10,7 +10,7 @@ import pytest
 
 import turnlog
 from tests.api import conftest as api
-from tests.conftest import Clock
+from turnlog.testing import Clock
 
 session = api.session
 

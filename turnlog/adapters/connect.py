@@ -1,43 +1,43 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unicodedata import category
 from urllib.parse import parse_qsl
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
-from turnlog.domain.recorder import Recorder
+from turnlog.projections.backend import Backend
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, mongodb://host/database"
+SCHEMES = (
+    "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host,"
+    " mongodb://host/database"
+)
+ENTRY_POINTS = "turnlog.backends"
+"""The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
+LONGEST_TTL_S = 100 * 366 * 86400
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
 MOST_PARTITIONS = 256
 
 
-class Backend(NamedTuple):
-    """A log and its views."""
-
-    recorder: Recorder
-    views: Any
-    using: "Callable[[object], Backend] | None" = None
-    """Return the same inside the transaction of an application's connection, where the backend can do that."""
-
-
-def connect(url: str, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
-    """Open the backend that ``url`` names. ``options`` are taken out as they are used.
+def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
         InvalidInput: the URL, the durability or an option is not understood.
         StoreError: the storage cannot be opened, is damaged, or was made by a newer turnlog.
     """
-    url = inputs.text("url", url)
     if durability not in DURABILITIES:
         raise InvalidInput("durability", f"expected one of {', '.join(DURABILITIES)}, got {durability!r:.100}")
+    if isinstance(url, Backend):
+        if engine is not None:
+            raise InvalidInput("engine", "expected none: a backend brings its own connections")
+        return _completed(url, options)
+    url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
     if engine is not None and scheme not in ("postgresql", "mariadb", "mysql", "mongodb"):
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
@@ -54,32 +54,58 @@ def connect(url: str, *, durability: str, engine: object, options: dict[str, Any
             return _mariadb(url, durability, engine, options)
         case "mongodb":
             return _mongodb(url, durability, engine, options)
+        case "redis" | "rediss":
+            return _redis(url, durability, options)
         case _:
-            known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
-            raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
+            return _installed(url, scheme, durability, options)
+
+
+def _installed(url: str, scheme: str, durability: str, options: dict[str, Any]) -> Backend:
+    """Have the package open it that says of itself that it knows such URLs."""
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS, name=scheme):
+        try:
+            opening = entry.load()
+        except (ImportError, AttributeError) as error:
+            raise InvalidInput(
+                "url", f"what opens {scheme}:// cannot be imported from {entry.value}: {error}"
+            ) from error
+        backend: Backend = opening(url, durability=durability, options=options)
+        return _completed(backend._replace(name=scheme), options)
+    known = f", got the scheme {scheme!r}" if scheme.isalnum() and scheme.isascii() else ""
+    raise InvalidInput("url", f"expected one of {SCHEMES}{known[:60]}")
+
+
+def _completed(backend: Backend, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.names import Names
+    from turnlog.adapters.sqlite.private import with_views
+
+    try:
+        names = options.pop("names", None) if backend.views is None else None
+        return with_views(backend, Names.chosen(names))
+    except BaseException:
+        backend.recorder.close()
+        raise
 
 
 def _memory(options: dict[str, Any]) -> Backend:
-    from turnlog.adapters.database import Database
     from turnlog.adapters.memory import MemoryRecorder
     from turnlog.adapters.names import Names
-    from turnlog.adapters.views import SQLiteViews
+    from turnlog.adapters.sqlite.private import private_views
 
     if inputs.flag("read_only", options.pop("read_only", False)):
         raise InvalidInput("read_only", "expected False: what is in memory begins empty")
     inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S)  # there is nobody to wait for
-    names = Names.chosen(options.pop("names", None))
-    database = Database(None)
-    views = SQLiteViews(database, names)
-    views.prepare()
+    views = private_views(Names.chosen(options.pop("names", None)))
     return Backend(MemoryRecorder(views), views)
 
 
 def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
-    from turnlog.adapters.database import Database
     from turnlog.adapters.names import Names
     from turnlog.adapters.sqlite import SQLiteRecorder
-    from turnlog.adapters.views import SQLiteViews
+    from turnlog.adapters.sqlite.database import Database
+    from turnlog.adapters.sqlite.views import SQLiteViews
 
     path = sqlite_path(url)
     names = Names.chosen(options.pop("names", None))
@@ -102,9 +128,9 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
 def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.names import Names, identifier
     from turnlog.adapters.postgresql import PostgreSQLRecorder
-    from turnlog.adapters.postgresql_bound import Using
-    from turnlog.adapters.postgresql_pool import Pool
-    from turnlog.adapters.postgresql_views import PostgreSQLViews
+    from turnlog.adapters.postgresql.bound import Using
+    from turnlog.adapters.postgresql.pool import Pool
+    from turnlog.adapters.postgresql.views import PostgreSQLViews
 
     names = Names.chosen(options.pop("names", None))
     ordering = options.pop("ordering", "auto")
@@ -137,8 +163,8 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.mariadb import MariaDBRecorder
-    from turnlog.adapters.mariadb_pool import Pool
-    from turnlog.adapters.mariadb_views import MariaDBViews
+    from turnlog.adapters.mariadb.pool import Pool
+    from turnlog.adapters.mariadb.views import MariaDBViews
     from turnlog.adapters.names import Names
 
     names = Names.chosen(options.pop("names", None))
@@ -156,6 +182,32 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
         recorder.prepare()
     except BaseException:
         pool.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.redis.recorder import RedisRecorder
+    from turnlog.adapters.redis.server import Server
+    from turnlog.adapters.redis.views import RedisViews
+
+    server = Server(
+        url,
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+        prefix=options.pop("prefix", None),
+    )
+    ttl_s = options.pop("ttl_s", None)
+    try:
+        if ttl_s is not None:
+            ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+        views = RedisViews(server)
+        recorder = RedisRecorder(server, views, ttl_s=ttl_s)
+        recorder.prepare()
+    except BaseException:
+        server.close()
         raise
     return Backend(recorder, views)
 

@@ -5,7 +5,6 @@ what it was given until it is built anew: from a log that has erased it, nothing
 positions: where the log ended when the view was begun, and the newest end of a session passed without forgetting.
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -16,18 +15,18 @@ _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Books(Protocol):
-    """Where the records are kept."""
+    """Where parked sessions are kept."""
 
-    def checkpoints(self, connection: Any) -> Mapping[str, Checkpoint]:
+    def checkpoints(self, connection: Any) -> dict[str, Checkpoint]:
         """Return every view's checkpoint."""
         ...
 
     def parked(self, connection: Any, name: str) -> list[Parked]:
-        """Return a view's parked sessions, and its record."""
+        """Return a view's parked sessions, in the order of their positions."""
         ...
 
     def park(self, connection: Any, parked: Parked) -> None:
-        """Park a session, or write the record."""
+        """Park a session, or take the place of its record."""
         ...
 
 

@@ -209,7 +209,7 @@ class MemoryProcessRecorder(MemoryTrackingRecorder, MemoryApplicationRecorder, P
 
 
 class Forgetting(Protocol):
-    """What the views do when a session is erased (adapters/views.py)."""
+    """What the views do when a session is erased (adapters/sqlite/views.py)."""
 
     def forget_now(self, tenant: str, session_id: str) -> list[str]:
         """Delete the session's rows; return the views that forget only when they catch up."""

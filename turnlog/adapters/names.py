@@ -42,7 +42,26 @@ MESSAGE_COLUMNS = (
 """Columns of the message index, one row a visible message; ``ordinal`` orders a session's history."""
 OWNER_COLUMNS = ("tenant", "session_id", "user_id", "ordinal", "version")
 """Columns of the message index's second table, one row a session: its owner and the last ordinal given."""
-_COLUMNS = frozenset(SESSION_COLUMNS + MESSAGE_COLUMNS)
+SEARCH_COLUMNS = (
+    "tenant",
+    "session_id",
+    "ordinal",
+    "user_id",
+    "message_id",
+    "place",
+    "version",
+    "content_version",
+    "role",
+    "route",
+    "said_at",
+    "terms",
+)
+"""Columns of the search view, one row a visible message; its second table is as that of the message index.
+
+``place`` is the message's place in the log as one number, see ``search_tables.place_of``; ``terms`` hold its words, in
+the form that the database's index takes.
+"""
+_COLUMNS = frozenset(SESSION_COLUMNS + MESSAGE_COLUMNS + SEARCH_COLUMNS)
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +77,9 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     session_index: str = "turnlog_session_index"
     message_index: str = "turnlog_message_index"
     message_owners: str = "turnlog_message_owners"
+    message_search: str = "turnlog_message_search"
+    search_owners: str = "turnlog_search_owners"
+    search_words: str = "turnlog_search_words"
     columns: Mapping[str, str] = {}
 
     @classmethod
@@ -99,7 +121,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
             if column not in _COLUMNS:
                 raise InvalidInput("names.columns", f"{column!r:.100} is no column of a view")
             identifier(f"names.columns.{column}", chosen)
-        for group in (SESSION_COLUMNS, MESSAGE_COLUMNS, OWNER_COLUMNS):
+        for group in (SESSION_COLUMNS, MESSAGE_COLUMNS, OWNER_COLUMNS, SEARCH_COLUMNS):
             _require_different("names.columns", tuple(self.column(column) for column in group))
 
 

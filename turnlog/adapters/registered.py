@@ -1,24 +1,30 @@
 """The views that a program has registered with a store of views, each with its place there."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from turnlog.adapters.names import Names
+from turnlog.adapters.search_tables import SearchTable, TermsOf
 from turnlog.adapters.view_tables import MessageTable, RowsOf, SessionTable
 from turnlog.adapters.wording import Wording
 from turnlog.domain.errors import InvalidInput
 from turnlog.projections.applying import Applied, try_to_forget
 from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.message_search import MessageSearch
 from turnlog.projections.session_index import SessionIndex
 from turnlog.projections.view_store import View, ViewStore
+
+BuiltIn: TypeAlias = SessionTable | MessageTable | SearchTable
+BUILT_IN = (SessionTable, MessageTable, SearchTable)
 
 
 class Registered:
     """Registered views by name; built-in ones are kept in tables of a database."""
 
-    def __init__(self, names: Names, wording: Wording, rows_of: RowsOf) -> None:
+    def __init__(self, names: Names, wording: Wording, rows_of: RowsOf, terms_of: TermsOf) -> None:
         self.views: dict[str, Applied] = {}
         self._parts = names, wording, rows_of
+        self._terms_of = terms_of
 
     def register(self, view: View) -> Applied:
         """Know a view, and give it its place: see ``ViewStore``."""
@@ -27,6 +33,8 @@ class Registered:
                 stored: Applied = SessionTable(view, *self._parts)
             case MessageIndex():
                 stored = MessageTable(view, *self._parts)
+            case MessageSearch():
+                stored = SearchTable(view, *self._parts, self._terms_of)
             case _:
                 stored = application_view(view)
         self.views[stored.name] = stored

@@ -23,8 +23,11 @@ class Selects:
     def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
         tables = Tables(names, dialect, schema)
         self._dialect = dialect
+        self._names = names
         self._session_index, self._message_index = tables.session_index, tables.message_index
         self._sessions, self._messages = self._session_index.c, self._message_index.c
+        self._message_search = tables.message_search
+        self._words = sa.table(names.search_words, sa.column("rowid"), sa.column(names.search_words))
 
     def sessions(self, given: Collection[str]) -> str:
         """Sessions, newest update first."""
@@ -78,6 +81,31 @@ class Selects:
         if "without" in given:
             statement = statement.where(self._without(c.session_id))
         return self._text(_limited(self._walking(statement, self._message_index, "user")))
+
+    def found(self, given: Collection[str]) -> str:
+        """Messages with certain terms, newest first. Those that have them are found first, whatever else is asked."""
+        c, unindexed, has_terms = self._message_search.c, self._dialect.unindexed, self._dialect.has_terms
+        statement = sa.select(c.session_id, c.message_id, c.place, c.version, c.content_version, c.user_id)
+        if has_terms is None:
+            place = self._words.c.rowid
+            wanted = self._words.c[self._names.search_words].op("MATCH")(sa.bindparam("terms"))
+            statement = statement.where(wanted, c.place == place)
+        else:
+            place = c.place
+            statement = statement.where(has_terms(c.terms, sa.bindparam("terms")))
+        statement = statement.where(unindexed(c.tenant) == sa.bindparam("tenant")).order_by(place.desc())
+        for column in ("user_id", "role", "route"):
+            if column in given:
+                statement = statement.where(unindexed(c[column]) == sa.bindparam(column))
+        if "since" in given:
+            statement = statement.where(c.said_at >= sa.bindparam("since"))
+        if "until" in given:
+            statement = statement.where(c.said_at < sa.bindparam("until"))
+        if "place" in given:
+            statement = statement.where(place < sa.bindparam("place", type_=sa.BigInteger))
+        if "without" in given:
+            statement = statement.where(self._without(c.session_id))
+        return self._text(_limited(statement))
 
     def users(self) -> str:
         """Users in order of their ids, with what they have."""

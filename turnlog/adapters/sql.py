@@ -4,7 +4,7 @@ Importing this file imports SQLAlchemy, which takes longer than opening a store:
 a view is first queried, never at the top of a file that every store loads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -37,6 +37,12 @@ class Dialect(NamedTuple):
     """Whether there are indexes of some rows only."""
     hint: str | None = None
     """How a query is told which index to walk, where that has to be said."""
+    terms: sa.types.TypeEngine[Any] = sa.Text()
+    """What the terms of a message are kept in."""
+    terms_index: Mapping[str, Any] | None = None
+    """What makes an index one of terms; ``None`` where that is a table beside."""
+    has_terms: Callable[[Column, Column], Any] | None = None
+    """Says that a column has the terms that are wanted."""
 
 
 def _plus(column: Column) -> Column:
@@ -57,6 +63,14 @@ def _json_elements(column: Column, ids: Column) -> Any:
     return column.not_in(sa.select(listed.c.value))
 
 
+def _ts_match(column: Column, wanted: Column) -> Any:
+    return column.op("@@", is_comparison=True)(sa.cast(wanted, postgresql.TSQUERY))
+
+
+def _in_boolean_mode(column: Column, wanted: Column) -> Any:
+    return mysql.match(column, against=wanted).in_boolean_mode()
+
+
 def _not_in(column: Column, ids: Column) -> Any:
     """Return a condition whose parameter the driver writes as a list."""
     return column.op("NOT IN", is_comparison=True)(ids)
@@ -71,6 +85,9 @@ POSTGRESQL = Dialect(
     outside=_json_elements,
     text=sa.Text(collation="C"),
     word=sa.Text(collation="C"),
+    terms=postgresql.TSVECTOR(),
+    terms_index={"postgresql_using": "gin"},
+    has_terms=_ts_match,
 )
 
 
@@ -88,6 +105,9 @@ def _mysql(collation: str) -> Dialect:
         key=sa.PrimaryKeyConstraint,
         partial=False,
         hint="FORCE INDEX ({})",
+        terms=mysql.LONGTEXT(charset="ascii", collation="ascii_bin"),
+        terms_index={"mysql_prefix": "FULLTEXT"},
+        has_terms=_in_boolean_mode,
     )
 
 
@@ -261,8 +281,45 @@ class Tables:
     @cached_property
     def message_owners(self) -> sa.Table:
         """One row a session: whose its messages are."""
+        return self._owners(self.names.message_owners)
+
+    @cached_property
+    def message_search(self) -> sa.Table:
+        """One row a visible message, with its terms; on PostgreSQL, whose planner chooses, also found by place."""
+        name = self.names.message_search
+        rowid = {"primary_key": True} if self.dialect.terms_index is None else {}
+        table = self._table(
+            name,
+            self._text("tenant"),
+            self._text("session_id"),
+            self._column("ordinal", _BIG),
+            self._text("user_id", nullable=True),
+            self._text("message_id"),
+            self._column("place", _BIG, **rowid),
+            self._column("version", _BIG),
+            self._column("content_version", _BIG),
+            self._column("role", self.dialect.word),
+            self._text("route", nullable=True),
+            self._column("said_at", _BIG),
+            self._column("terms", self.dialect.terms),
+            unique=("tenant", "session_id", "ordinal"),
+        )
+        c = table.c
+        if self.dialect.terms_index is not None:
+            sa.Index(f"{name}_terms", c.terms, **self.dialect.terms_index)
+        if self.dialect.terms_index and "postgresql_using" in self.dialect.terms_index:
+            sa.Index(f"{name}_all", c.tenant, c.place)
+            sa.Index(f"{name}_user", c.tenant, c.user_id, c.place)
+        return table
+
+    @cached_property
+    def search_owners(self) -> sa.Table:
+        """One row a session: whose the messages are that can be found."""
+        return self._owners(self.names.search_owners)
+
+    def _owners(self, name: str) -> sa.Table:
         return self._table(
-            self.names.message_owners,
+            name,
             self._text("tenant"),
             self._text("session_id"),
             self._text("user_id", nullable=True),
@@ -278,8 +335,8 @@ class Tables:
     def _text(self, column: str, *, nullable: bool = False) -> sa.Column[Any]:
         return self._column(column, self.dialect.text, nullable=nullable)
 
-    def _column(self, column: str, kind: Any, *, nullable: bool = False) -> sa.Column[Any]:
-        return sa.Column(self.names.column(column), kind, key=column, nullable=nullable)
+    def _column(self, column: str, kind: Any, *, nullable: bool = False, **more: Any) -> sa.Column[Any]:
+        return sa.Column(self.names.column(column), kind, key=column, nullable=nullable, **more)
 
 
 def compiled(statement: Any, dialect: Dialect) -> str:

@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turnlog.adapters.names import Names
+from turnlog.adapters.search_tables import Terms, place_of, position_of
 from turnlog.adapters.wording import SQLITE, Wording
 from turnlog.domain.values import SessionSummary, UserSummary
 from turnlog.projections.message_index import MessageRow
+from turnlog.projections.message_search import FoundRow, SearchFilter
 from turnlog.projections.session_index import Counts, SessionFilter, SessionRow, microseconds, moment
 
 if TYPE_CHECKING:
@@ -28,9 +30,12 @@ class Source(Protocol):
 class ViewQueries:
     """Asks the views of one database; ``schema`` is where they are."""
 
-    def __init__(self, source: Source, names: Names, wording: Wording = SQLITE, schema: str | None = None) -> None:
+    def __init__(
+        self, source: Source, names: Names, terms: Terms, wording: Wording = SQLITE, schema: str | None = None
+    ) -> None:
         self._source = source
         self._names = names
+        self._terms = terms
         self._wording, self._schema = wording, schema
         self._texts: dict[tuple[str, ...], str] = {}
 
@@ -88,6 +93,24 @@ class ViewQueries:
             given["without"] = self._list(without_sessions)
         text = self._text(("messages", *given), lambda selects: selects.messages(given))
         return [MessageRow(*row) for row in self._rows(text, given)]
+
+    def select_found(
+        self, wanted: SearchFilter, *, before: tuple[int, int] | None = None, limit: int
+    ) -> list[FoundRow]:
+        """Return messages that may be wanted, newest first: see ``Searchable``."""
+        given = {
+            "user_id": wanted.user_id,
+            "role": wanted.role,
+            "route": wanted.route,
+            "since": _value(wanted.since),
+            "until": _value(wanted.until),
+            "place": None if before is None else place_of(*before),
+            "without": self._list(wanted.without),
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        text = self._text(("found", *given), lambda selects: selects.found(given))
+        values = {**given, "tenant": wanted.tenant, "terms": self._terms.wanted(wanted), "limit": limit}
+        return [FoundRow(row[0], row[1], *position_of(row[2]), *row[3:]) for row in self._rows(text, values)]
 
     def select_users(self, tenant: str, *, after: str | None = None, limit: int) -> list[UserSummary]:
         """Return users in order of their ids: those after ``after``."""

@@ -3,7 +3,8 @@
 Folds and statements are the same everywhere; how many rows at a time are read and written is each database's own.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, assert_never
 
 import msgspec
@@ -47,14 +48,14 @@ class SessionTable:
         self.name = view.name
         self.revision = view.revision
         self.tables = (names.session_index,)
-        self._ddl = _Ddl(names, wording, "session_index")
+        self._ddl = Ddl(names, wording, "session_index")
         self.create, self.create_tables, self.create_indexes = self._ddl.all, self._ddl.tables, self._ddl.indexes
         self._parts = wording, rows_of
         self._codec = Abridged(s.CLASSES)
         self._run = wording.run
         table = Table.named(names.session_index, names, SESSION_COLUMNS, wording)
         self._rows = rows_of(table)
-        self._forget = f"DELETE FROM {table.name} WHERE {_of_session(table, wording)}"
+        self._forget = f"DELETE FROM {table.name} WHERE {of_session(table, wording)}"
 
     def under(self, names: Names) -> "SessionTable":
         """Return the view with its table under another name."""
@@ -67,7 +68,7 @@ class SessionTable:
             UnknownEvent, CorruptLog: an event cannot be read, or one before it is missing.
         """
         before: dict[str, s.Entry] = {}
-        for row in self._rows.load(connection, _streams(rows)):
+        for row in self._rows.load(connection, streams_of(rows)):
             before[f"{row[0]}/{row[1]}"] = s.Entry(*row)
         after = s.fold_rows(dict(before), rows, self._codec.of(codec))
         if gone := before.keys() - after.keys():
@@ -87,26 +88,26 @@ class MessageTable:
         self.name = view.name
         self.revision = view.revision
         self.tables = (names.message_index, names.message_owners)
-        self._ddl = _Ddl(names, wording, "message_index", "message_owners")
+        self._ddl = Ddl(names, wording, "message_index", "message_owners")
         self.create, self.create_tables, self.create_indexes = self._ddl.all, self._ddl.tables, self._ddl.indexes
         self._parts = wording, rows_of
         self._codec = Abridged(m.CLASSES)
         self._run, self._shown = wording.run, wording.shown
         messages = Table.named(names.message_index, names, MESSAGE_COLUMNS, wording)
         owners = Table.named(names.message_owners, names, OWNER_COLUMNS, wording)
-        self._messages, self._owners = rows_of(messages), rows_of(owners)
+        self._messages, self._owners = rows_of(messages), Owners(rows_of(owners))
         table, mark = messages.name, wording.mark
         _, _, ordinal, user, message, _, _, _, content = map(wording.quoted, messages.columns)
-        of_session = _of_session(messages, wording)
-        latest = _latest(messages, wording, of_session, ordinal, message)
-        kept = f"SELECT {ordinal} FROM {table} WHERE {of_session} ORDER BY {ordinal} DESC LIMIT {mark}"
+        session = of_session(messages, wording)
+        latest = latest_of(messages, wording, session, ordinal, message)
+        kept = f"SELECT {ordinal} FROM {table} WHERE {session} ORDER BY {ordinal} DESC LIMIT {mark}"
         self._reword = f"UPDATE {table} SET {content} = {mark} WHERE {latest}"
         self._remove = f"DELETE FROM {table} WHERE {latest}"
-        self._clear = f"DELETE FROM {table} WHERE {of_session}"
-        self._assign = f"UPDATE {table} SET {user} = {mark} WHERE {of_session}"
+        self._clear = f"DELETE FROM {table} WHERE {session}"
+        self._assign = f"UPDATE {table} SET {user} = {mark} WHERE {session}"
         self._first_kept = f"SELECT min({ordinal}) FROM ({kept}) AS kept"
-        self._drop_older = f"DELETE FROM {table} WHERE {of_session} AND {ordinal} < {mark}"
-        self._disown = f"DELETE FROM {owners.name} WHERE {of_session}"
+        self._drop_older = f"DELETE FROM {table} WHERE {session} AND {ordinal} < {mark}"
+        self._disown = f"DELETE FROM {owners.name} WHERE {session}"
 
     def under(self, names: Names) -> "MessageTable":
         """Return the view with its tables under other names."""
@@ -118,20 +119,16 @@ class MessageTable:
         Raises:
             UnknownEvent, CorruptLog: an event cannot be read.
         """
-        owners = {f"{row[0]}/{row[1]}": m.Owner(*row) for row in self._owners.load(connection, _streams(rows))}
-        seen = {stream: owner.version for stream, owner in owners.items()}
         said: list[m.Add] = []
-        for change in m.changes(owners, rows, self._codec.of(codec)):
-            if isinstance(change, m.Add):
-                said.append(change)
-            else:
-                self._insert_all(connection, said)
-                said.clear()
-                self._change(connection, change)
-        self._insert_all(connection, said)
-        changed = [owner for stream, owner in owners.items() if owner.version != seen.get(stream)]
-        if changed:
-            self._owners.replace(connection, changed)
+        with self._owners.of(connection, rows) as owners:
+            for change in m.changes(owners, rows, self._codec.of(codec)):
+                if isinstance(change, m.Add):
+                    said.append(change)
+                else:
+                    self._insert_all(connection, said)
+                    said.clear()
+                    self._change(connection, change)
+            self._insert_all(connection, said)
 
     def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Delete the session's rows."""
@@ -169,11 +166,24 @@ class MessageTable:
             self._messages.insert(connection, rows)
 
 
-BuiltIn: TypeAlias = SessionTable | MessageTable
-BUILT_IN = (SessionTable, MessageTable)
+class Owners:
+    """What views of messages keep of sessions, in a table of its own."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    @contextmanager
+    def of(self, connection: Any, page: Sequence[LogRow]) -> Generator[dict[str, m.Owner], None, None]:
+        """Lend those of a page's sessions, by stream; in the end what changed of them is written."""
+        owners = {f"{row[0]}/{row[1]}": m.Owner(*row) for row in self._rows.load(connection, streams_of(page))}
+        seen = {stream: owner.version for stream, owner in owners.items()}
+        yield owners
+        changed = [owner for stream, owner in owners.items() if owner.version != seen.get(stream)]
+        if changed:
+            self._rows.replace(connection, changed)
 
 
-class _Ddl:
+class Ddl:
     """Creates the tables of a view."""
 
     def __init__(self, names: Names, wording: Wording, *tables: str) -> None:
@@ -204,17 +214,19 @@ class _Ddl:
                 self._wording.run(connection, statement)
 
 
-def _streams(rows: Sequence[LogRow]) -> Collection[str]:
+def streams_of(rows: Sequence[LogRow]) -> Collection[str]:
+    """Return the streams of a page of the log."""
     return {row[1]: None for row in rows}
 
 
-def _of_session(table: Table, wording: Wording) -> str:
+def of_session(table: Table, wording: Wording) -> str:
+    """Return the condition on the rows of a session."""
     return " AND ".join(f"{wording.quoted(column)} = {wording.mark}" for column in table.key)
 
 
-def _latest(table: Table, wording: Wording, of_session: str, ordinal: str, message: str) -> str:
+def latest_of(table: Table, wording: Wording, session: str, ordinal: str, message: str) -> str:
     """Return the condition on the last row of a session that has a message id."""
-    last = f"{of_session} AND {message} = {wording.mark} ORDER BY {ordinal} DESC LIMIT 1"
+    last = f"{session} AND {message} = {wording.mark} ORDER BY {ordinal} DESC LIMIT 1"
     if wording.limits_changes:
         return last
     key = f"{wording.listing(table.key)}, {ordinal}"

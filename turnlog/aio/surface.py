@@ -25,6 +25,7 @@ from turnlog.domain.values import (
     RecordedEvent,
     RouteVisit,
     Run,
+    SearchHit,
     SessionState,
     SessionSummary,
     Stats,
@@ -34,6 +35,7 @@ from turnlog.domain.values import (
     VerificationReport,
 )
 from turnlog.inputs import WriteOptions
+from turnlog.projections.backend import Backend
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads
 from turnlog.session import Moment
@@ -580,6 +582,42 @@ class ConversationStore:
             self._blocking.messages, user_id=user_id, limit=limit, cursor=cursor, consistency=consistency
         )
 
+    async def search(
+        self,
+        text: str,
+        *,
+        user_id: str | None = None,
+        role: str | None = None,
+        route: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+        consistency: str = "strong",
+    ) -> Page[SearchHit]:
+        """Return a page of the visible messages in which every word of ``text`` occurs, newest first.
+
+        Case, punctuation and order do not count; docs/search.md says what a word is. ``route`` is that on which a
+        message was said; it was said (or occurred) at ``since`` or later, and before ``until``. The first search builds
+        an index, which takes as long as a rebuild does, and ``rebuild("message_search")`` as well; a store without one
+        (Redis) reads the messages themselves.
+
+        Raises:
+            InvalidInput: ``text`` has no word.
+        """
+        return await self._run(
+            self._blocking.search,
+            text,
+            user_id=user_id,
+            role=role,
+            route=route,
+            since=since,
+            until=until,
+            limit=limit,
+            cursor=cursor,
+            consistency=consistency,
+        )
+
     async def users(self, *, limit: int = 50, cursor: str | None = None) -> Page[UserSummary]:
         """Return a page of the users who own sessions, in order of their ids."""
         return await self._run(self._blocking.users, limit=limit, cursor=cursor)
@@ -705,7 +743,7 @@ class ConversationStore:
 
 
 def open(  # noqa: A001 - as turnlog.open
-    url: str,
+    url: str | Backend,
     *,
     tenant: str = "default",
     durability: str = "full",
@@ -719,7 +757,8 @@ def open(  # noqa: A001 - as turnlog.open
 
     Args:
         url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
-            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested).
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested). Also a URL that an
+            installed package knows, or a ``Backend`` of one's own: docs/adapters.md.
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an

@@ -160,6 +160,14 @@ class SessionSummary(_Value, frozen=True, kw_only=True):
     version: int
 
 
+class SearchHit(_Value, frozen=True, kw_only=True):
+    """A message that ``store.search()`` found, and whose session it is in."""
+
+    session_id: str
+    user_id: str | None
+    message: Message
+
+
 class UserSummary(_Value, frozen=True, kw_only=True):
     """One row of ``store.users()``."""
 

@@ -6,7 +6,7 @@ applied again: checkpoint and rows are of one transaction, under the lock that k
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 
@@ -56,9 +56,13 @@ class Engine:
         self._builder = Builder(self._applier, watch)
         self._known: dict[str, Applied] = {}
         self._classes: dict[str, type[object]] = {}
+        self._late: set[str] = set()
 
-    def add(self, projection: View, progress: Progress | None = None) -> None:
+    def add(self, projection: View, progress: Progress | None = None, *, late: bool = False) -> None:
         """Register a projection; create its view where there is none, rebuild it where it is of an older revision.
+
+        With ``late`` it is created by the first ``catch_up`` or ``rebuild`` that names it. Until then, and where a
+        newer program has made it, those that name no view pass over it. What is erased it forgets in any case.
 
         While another process rebuilds it, the older generation goes on answering programs of its own revision. This one
         does not believe its rows, another fold made them: ``catch_up`` says False and ``tail`` ``None`` until the new
@@ -72,7 +76,12 @@ class Engine:
         if self._classes.get(name, type(projection)) is not type(projection):
             raise InvalidInput("projection", f"another one is called {name!r}")
         view = self._views.register(projection)
-        if not self._views.read_only:
+        if late:
+            self._late.add(name)
+            stored = self._checkpoints().get(name)
+            if stored is not None and stored.revision < revision and not self._views.read_only:
+                self._install(view, progress)
+        elif not self._views.read_only:
             self._install(view, progress)
         elif (stored := self._checkpoints().get(name)) is not None:
             _require_not_newer(stored, revision)
@@ -97,8 +106,8 @@ class Engine:
             InvalidInput: there is no such view.
             StoreError: the storage fails, or a view is ahead of the log or of a newer revision than this program's.
         """
-        views = self._named(names)
         stored = self._checkpoints()
+        views = self._named(names, stored)
         head = self._recorder.position()
         levels = [self._bring_to(head, view, stored.get(view.name), progress, wait=wait) for view in views]
         return all(levels)
@@ -114,6 +123,10 @@ class Engine:
             return None
         rows = self._recorder.select_log(after=stored.position, limit=limit + 1)
         return None if len(rows) > limit else list({row[1]: None for row in rows})
+
+    def stands(self, name: str) -> bool:
+        """Return whether a view is there, in the revision that this program knows."""
+        return name in self._known and _stands(self._known[name], self._checkpoints())
 
     def checkpoint(self, name: str) -> int:
         """Return the position up to which a view has applied the log; 0 where it is not there."""
@@ -245,9 +258,10 @@ class Engine:
                     progress(RebuildProgress(view=view.name, position=reached.position, target=head, events=events))
         return True
 
-    def _named(self, names: Sequence[str] | None) -> list[Applied]:
+    def _named(self, names: Sequence[str] | None, stored: Mapping[str, Checkpoint] | None = None) -> list[Applied]:
         if names is None:
-            return list(self._known.values())
+            stored = self._checkpoints() if stored is None else stored
+            return [view for view in self._known.values() if view.name not in self._late or _stands(view, stored)]
         for name in names:
             if name not in self._known:
                 raise InvalidInput("view", f"there is no view {name!r}; known: {', '.join(self._known) or 'none'}")
@@ -256,6 +270,11 @@ class Engine:
     def _checkpoints(self) -> dict[str, Checkpoint]:
         with self._views.read() as connection:
             return self._views.checkpoints(connection)
+
+
+def _stands(view: Applied, stored: Mapping[str, Checkpoint]) -> bool:
+    at = stored.get(view.name)
+    return at is not None and at.revision == view.revision
 
 
 def _name(projection: View) -> str:

@@ -4,8 +4,9 @@ A pure fold from events to changes of rows; where rows are kept is the adapters'
 history.py: what is removed, cleared, replaced or compacted loses its row.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -108,6 +109,9 @@ class Forget(NamedTuple):
 
 Rearrangement: TypeAlias = Summarise | Reword | Remove | Clear | Assign | Forget
 Change: TypeAlias = Add | Rearrangement
+T = TypeVar("T")
+Fold: TypeAlias = Callable[[Owner, Any, int, int, datetime], Iterable[T]]
+"""What an event of one class changes, given whose it is, the event, its version, its position, when it occurred."""
 
 
 def changes(owners: dict[str, Owner], rows: Iterable[LogRow], codec: Codec) -> Iterator[Change]:
@@ -121,12 +125,19 @@ def changes(owners: dict[str, Owner], rows: Iterable[LogRow], codec: Codec) -> I
     Raises:
         UnknownEvent, CorruptLog: an event cannot be read.
     """
+    return folded(owners, rows, codec, CHANGES)
+
+
+def folded(
+    owners: dict[str, Owner], rows: Iterable[LogRow], codec: Codec, folds: Mapping[type[Any], Fold[T]]
+) -> Iterator[T | Forget]:
+    """As ``changes``, by other ``folds``, by the class that events are decoded into."""
     ignored = {t for t, cls in codec.registry.newest.items() if cls is Other and not t.startswith(DELETED)}
     for position, stream, version, topic, state in rows:
         owner = owners.get(stream)
         if topic in ignored or (owner is not None and owner.version >= version):
             continue
-        event, _, _ = codec.occurrence(stream, (position, version, topic, state))
+        event, _, at = codec.occurrence(stream, (position, version, topic, state))
         if topic.startswith(DELETED):
             if owner is not None:
                 yield Forget(owners.pop(stream))
@@ -135,7 +146,7 @@ def changes(owners: dict[str, Owner], rows: Iterable[LogRow], codec: Codec) -> I
                 tenant, _, session_id = stream.partition("/")
                 owner = owners[stream] = Owner(tenant=tenant, session_id=session_id)
             owner.version = version
-            yield from _CHANGES[type(event)](owner, event, version, position)
+            yield from folds[type(event)](owner, event, version, position, at)
 
 
 # --- what each event changes, and the fields it takes to know ---------------------------------------------------------
@@ -187,34 +198,43 @@ CLASSES: dict[type[Any], type[Any]] = {
 """What the fold's codec decodes events into."""
 
 
-def _started(owner: Owner, event: _Started, _version: int, _position: int) -> tuple[Change, ...]:
+def _started(owner: Owner, event: _Started, _version: int, _position: int, _at: datetime) -> tuple[()]:
     owner.user_id = event.user_id
     return ()
 
 
-def _owner_assigned(owner: Owner, event: _OwnerAssigned, _version: int, _position: int) -> tuple[Change, ...]:
+def _owner_assigned(owner: Owner, event: _OwnerAssigned, _version: int, _position: int, _at: datetime) -> tuple[Assign]:
     owner.user_id = event.user_id
     return (Assign(owner),)
 
 
-def _message_added(owner: Owner, event: _MessageAdded, version: int, position: int) -> tuple[Change, ...]:
+def message_added(owner: Owner, event: Any, version: int, position: int, _at: datetime) -> tuple[Add]:
+    """Fold a message that is said."""
     owner.ordinal += 1
     return (Add(owner, owner.ordinal, event.message_id, position, 0, version),)
 
 
-def _message_edited(owner: Owner, event: _MessageEdited, version: int, _position: int) -> tuple[Change, ...]:
+def message_edited(owner: Owner, event: Any, version: int, _position: int, _at: datetime) -> tuple[Reword]:
+    """Fold a message that is worded anew."""
     return (Reword(owner, event.message_id, version),)
 
 
-def _message_removed(owner: Owner, event: _MessageRemoved, _version: int, _position: int) -> tuple[Change, ...]:
+def _message_removed(
+    owner: Owner, event: _MessageRemoved, _version: int, _position: int, _at: datetime
+) -> tuple[Remove]:
     return (Remove(owner, event.message_id),)
 
 
-def _history_cleared(owner: Owner, _event: _HistoryCleared, _version: int, _position: int) -> tuple[Change, ...]:
+def _history_cleared(
+    owner: Owner, _event: _HistoryCleared, _version: int, _position: int, _at: datetime
+) -> tuple[Clear]:
     return (Clear(owner),)
 
 
-def _history_replaced(owner: Owner, event: _HistoryReplaced, version: int, position: int) -> tuple[Change, ...]:
+def history_replaced(
+    owner: Owner, event: Any, version: int, position: int, _at: datetime
+) -> tuple[Clear, *tuple[Add, ...]]:
+    """Fold messages that take the places of all."""
     first = owner.ordinal + 1
     owner.ordinal += len(event.messages)
     added = (
@@ -224,18 +244,20 @@ def _history_replaced(owner: Owner, event: _HistoryReplaced, version: int, posit
     return (Clear(owner), *added)
 
 
-def _history_compacted(owner: Owner, event: _HistoryCompacted, version: int, position: int) -> tuple[Change, ...]:
+def history_compacted(owner: Owner, event: Any, version: int, position: int, _at: datetime) -> tuple[Summarise]:
+    """Fold a summary."""
     owner.ordinal += 1
     return (Summarise(owner, event.kept, owner.ordinal, event.message_id, position, version),)
 
 
-_CHANGES: dict[type[Any], Callable[[Owner, Any, int, int], tuple[Change, ...]]] = {
+CHANGES: Mapping[type[Any], Fold[Change]] = {
     _Started: _started,
     _OwnerAssigned: _owner_assigned,
-    _MessageAdded: _message_added,
-    _MessageEdited: _message_edited,
+    _MessageAdded: message_added,
+    _MessageEdited: message_edited,
     _MessageRemoved: _message_removed,
     _HistoryCleared: _history_cleared,
-    _HistoryReplaced: _history_replaced,
-    _HistoryCompacted: _history_compacted,
+    _HistoryReplaced: history_replaced,
+    _HistoryCompacted: history_compacted,
 }
+"""What events change, by the class that they are decoded into."""

@@ -10,7 +10,7 @@ import pytest
 
 from tests.aio.facade import Loop, opened
 from tests.api import conftest as api
-from tests.conftest import Clock
+from turnlog.testing import Clock
 
 session, unchanged = api.session, api.unchanged
 

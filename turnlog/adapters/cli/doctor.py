@@ -14,9 +14,9 @@ from turnlog.adapters.cli.findings import Finding, views
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
 from turnlog.adapters.cli.output import print_json, print_table
 from turnlog.adapters.cli.there import path_of
-from turnlog.adapters.database import Database
 from turnlog.adapters.inside import decider_of, views_of
 from turnlog.adapters.names import Names
+from turnlog.adapters.sqlite.database import Database
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +70,10 @@ def findings(db: turnlog.ConversationStore, scheme: str) -> Iterator[Finding]:
             from turnlog.adapters.cli import mongodb_checks
 
             yield from mongodb_checks.findings(recorder)
+        case "redis" | "rediss":
+            from turnlog.adapters.cli import redis_checks
+
+            yield from redis_checks.findings(recorder)
         case _:
             yield Finding("warning", "durability", "none: what is in memory ends with the process")
             return

@@ -3,12 +3,9 @@
 import importlib
 import os
 import select
-import signal
 import sys
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import monotonic
-from types import FrameType
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +14,7 @@ import typer
 import turnlog
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, say, text_of
+from turnlog.adapters.cli.stopping import stopping
 from turnlog.domain.events import Erased
 from turnlog.domain.values import RebuildProgress, RecordedEvent
 
@@ -41,7 +39,7 @@ def tail(
 ) -> None:
     """Follow the store: print each event as it is written, from now on. With --json one event is one line."""
     wanted = [name for given in types or () for name in given.split(",")] or None
-    with opened(store, tenant) as db, _stopping() as stop, db.subscribe(after=after, types=wanted) as subscription:
+    with opened(store, tenant) as db, stopping() as stop, db.subscribe(after=after, types=wanted) as subscription:
         left = limit
         while not stop and left != 0 and not _nobody_reads():
             found = [event for event in subscription.ready(PAGE) if session in (None, event.session_id)][:left]
@@ -82,7 +80,7 @@ def project(
 ) -> None:
     """Keep an application's projections up to date with the store until stopped; start again to go on."""
     made = [_projection(name) for name in projections]
-    with opened(store, tenant) as db, _stopping() as stop:
+    with opened(store, tenant) as db, stopping() as stop:
         service = _Service(db, [getattr(one, "name", "") for one in made], stop, every, as_json=as_json)
         try:
             for one in made:
@@ -166,29 +164,6 @@ def _projection(name: str) -> Any:
         return found() if isinstance(found, type) else found
     except (ImportError, AttributeError, TypeError) as error:
         raise typer.BadParameter(f"{name}: {error}") from error
-
-
-@contextmanager
-def _stopping() -> Generator[list[int], None, None]:
-    """Yield a list that a first SIGINT or SIGTERM is added to; a second ends the program as always."""
-    caught: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def catch(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        _restore(before.items())
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        _restore(before.items())
-
-
-def _restore(handlers: Iterable[tuple[signal.Signals, Any]]) -> None:
-    for number, handler in handlers:
-        signal.signal(number, handler)
 
 
 def _nobody_reads() -> bool:

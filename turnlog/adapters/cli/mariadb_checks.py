@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 from turnlog.adapters.cli import findings as shared
 from turnlog.adapters.cli.findings import Finding, Transaction, size, unless
-from turnlog.adapters.mariadb_connection import SQL_MODE, Connection, run
-from turnlog.adapters.mariadb_pool import Pool
+from turnlog.adapters.mariadb.connection import SQL_MODE, Connection, run
+from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from turnlog.adapters.cli import findings as shared
 from turnlog.adapters.cli.findings import Finding, Transaction, size, unless
 from turnlog.adapters.names import Names
-from turnlog.adapters.postgresql_pool import Pool
+from turnlog.adapters.postgresql.pool import Pool
 
 HOLDS_S = 10.0
 """An append takes milliseconds: who has held the events table for so long is at something else."""

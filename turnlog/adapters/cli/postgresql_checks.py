@@ -16,9 +16,9 @@ from turnlog.adapters.cli import findings as shared
 from turnlog.adapters.cli import postgresql_activity
 from turnlog.adapters.cli.findings import Finding, unless
 from turnlog.adapters.names import Names
-from turnlog.adapters.postgresql_connection import Connection, run
-from turnlog.adapters.postgresql_pool import Pool
-from turnlog.adapters.postgresql_tables import Ordering
+from turnlog.adapters.postgresql.connection import Connection, run
+from turnlog.adapters.postgresql.pool import Pool
+from turnlog.adapters.postgresql.tables import Ordering
 
 OLDEST = 14
 SUPPORTED_UNTIL = {14: 2026, 15: 2027, 16: 2028, 17: 2029, 18: 2030}

@@ -14,10 +14,10 @@ import typer
 import turnlog
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import Bar, json_of, print_json, print_line, progress_bar, say
-from turnlog.adapters.conversations import ImportProgress, ImportReport, import_files
-from turnlog.adapters.export import export_log
-from turnlog.adapters.lines import STANDARD_INPUT, Lines, open_lines
-from turnlog.adapters.restore import RestoreProgress, RestoreReport, restore_log
+from turnlog.adapters.transfer.conversations import ImportProgress, ImportReport, import_files
+from turnlog.adapters.transfer.export import export_log
+from turnlog.adapters.transfer.lines import STANDARD_INPUT, Lines, open_lines
+from turnlog.adapters.transfer.restore import RestoreProgress, RestoreReport, restore_log
 from turnlog.domain.errors import CorruptLog, InvalidInput
 
 SHOWN = 20

@@ -8,7 +8,7 @@ import typer
 
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, print_table, progress_bar
-from turnlog.adapters.lines import STANDARD_INPUT, open_lines
+from turnlog.adapters.transfer.lines import STANDARD_INPUT, open_lines
 from turnlog.domain.errors import InvalidInput, SessionNotFound
 from turnlog.domain.values import Failure, Head, RebuildProgress, VerificationReport
 

@@ -1,0 +1,148 @@
+"""Searching messages, on every backend."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import turnlog
+from turnlog import ConversationStore, InvalidInput, SessionNotFound
+from turnlog.testing import Clock
+
+
+def found(store: ConversationStore, text: str, **wanted: Any) -> list[str]:
+    """Return the ids of the messages found, on all pages."""
+    page = store.search(text, **wanted)
+    ids = [hit.message.message_id for hit in page.items]
+    while page.next_cursor is not None:
+        page = store.search(text, **wanted, cursor=page.next_cursor)
+        ids += [hit.message.message_id for hit in page.items]
+    return ids
+
+
+def test_newest_first_in_pages(store: ConversationStore) -> None:
+    """What is said and read at once is found, newest first, page after page, with whose it is."""
+    for n in range(7):
+        session = store.session(f"s{n % 3}", user_id="alice" if n % 3 else None)
+        session.add_message("user", f"Pizza number {n}, please", message_id=f"m{n}")
+    assert found(store, "PIZZA", limit=2) == [f"m{n}" for n in range(6, -1, -1)]
+    (hit,) = store.search("number 5").items
+    assert (hit.session_id, hit.user_id, hit.message) == ("s2", "alice", store.get("s2").message("m5"))
+    assert found(store, "number 5 3") == []
+
+
+def test_filters(store: ConversationStore, clock: Clock) -> None:
+    """A user, a role, a route and a time narrow it; the time is when it was said or occurred."""
+    alice, bob = store.session("a", user_id="alice"), store.session("b", user_id="bob")
+    alice.add_message("user", "word", message_id="1")
+    alice.enter_route("booking")
+    clock.advance(60)
+    alice.add_message("assistant", "word", message_id="2")
+    bob.add_message("user", "word", message_id="3", occurred_at=datetime(2020, 1, 1, tzinfo=UTC))
+    assert found(store, "word", user_id="alice") == ["2", "1"]
+    assert found(store, "word", role="user") == ["3", "1"]
+    assert found(store, "word", route="booking") == ["2"]
+    assert found(store, "word", since=clock.now) == ["2"]
+    assert found(store, "word", until=clock.now) == ["3", "1"]
+    assert found(store, "word", since=clock.now - timedelta(seconds=60), until=clock.now) == ["1"]
+    assert found(store, "word", user_id="alice", role="user", route="booking") == []
+
+
+def test_only_what_is_visible(store: ConversationStore) -> None:
+    """Edited messages are found by their new text; removed, cleared, compacted and replaced ones not at all."""
+    session = store.session("s")
+    for name in ("apple", "berry", "cherry", "date"):
+        session.add_message("user", name, message_id=name)
+    assert found(store, "apple") == ["apple"]
+    session.edit_message("apple", "apricot")
+    assert (found(store, "apple"), found(store, "apricot")) == ([], ["apple"])
+    session.remove_message("berry")
+    assert found(store, "berry") == []
+    session.compact_history("about fruit", keep_last=1)
+    assert (found(store, "apricot"), found(store, "cherry"), found(store, "date")) == ([], [], ["date"])
+    assert len(found(store, "fruit", role="system")) == 1
+    session.set_history([{"message_id": f"n{i}", "role": "user", "content": f"nut {i}"} for i in range(3)])
+    assert (found(store, "date"), found(store, "nut", limit=1)) == ([], ["n2", "n1", "n0"])
+    session.edit_message("n1", [{"type": "text", "text": "date"}])
+    assert (found(store, "date"), found(store, "nut")) == (["n1"], ["n2", "n0"])
+    session.clear_history()
+    assert found(store, "nut") == []
+
+
+def test_erased_messages_are_not_found(store: ConversationStore) -> None:
+    """What is deleted, or erased with its user, is not found any more."""
+    store.session("kept").add_message("user", "secret one", message_id="kept")
+    for name in ("a", "b"):
+        store.session(name, user_id="alice").add_message("user", "secret", message_id=name)
+    assert found(store, "secret") == ["b", "a", "kept"]
+    store.get("a").delete()
+    assert found(store, "secret") == ["b", "kept"]
+    store.erase_user("alice")
+    assert found(store, "secret") == ["kept"]
+
+
+def test_whose_it_is(store: ConversationStore, url: str) -> None:
+    """Another tenant's and another user's messages are never found; an assigned session's are its owner's."""
+    store.session("a", user_id="alice").add_message("user", "private", message_id="a")
+    store.session("b").add_message("user", "private", message_id="b")
+    alice = store.for_user("alice")
+    assert found(alice, "private") == ["a"]
+    assert found(store.for_user("bob"), "private") == []
+    with pytest.raises(SessionNotFound):
+        alice.search("private", user_id="bob")
+    store.get("b").assign_owner("bob")
+    assert found(store.for_user("bob"), "private") == ["b"]
+    assert found(store, "private", user_id="alice") == ["a"]
+    if url != "memory://":
+        with turnlog.open(url, tenant="other") as other:
+            assert found(other, "private") == []
+            other.session("a", user_id="alice").add_message("user", "private", message_id="theirs")
+            assert found(other, "private") == ["theirs"]
+        assert found(store, "private") == ["b", "a"]
+
+
+TEXTS = {
+    "plain": "It's 100% \"quoted\" AND OR NOT near* (a:b) - don't; DROP TABLE x",
+    "accents": "Crème brûlée für Straße",
+    "nul": "before\0after",
+    "emoji": "ship it 🚀👩‍👩‍👧 ❤️",
+    "han": "我想预订一张两人桌",
+    "kana": "東京タワーで待ち合わせ",
+    "thai": "ขอโต๊ะสำหรับสองคน",
+    "arabic": "طاولة لشخصين من فضلك",
+    "hindi": "दो लोगों के लिए मेज",
+    "short": "I a 1 the of is to",
+    "long": "x" * 3000 + " end",
+    "scope": "u0 t1 user tenant ' '' \\ & | ! <-> :*",
+}
+
+
+@pytest.mark.parametrize("query", ["'", '"', "*", "()", " ", "\0", "--"])
+def test_a_query_without_words_is_refused(store: ConversationStore, query: str) -> None:
+    """Punctuation alone asks for nothing."""
+    with pytest.raises(InvalidInput):
+        store.search(query)
+
+
+def test_whatever_is_said_is_found(store: ConversationStore) -> None:
+    """Stop words, short and long words, quotes and operators, scripts without blanks: nothing is lost or special."""
+    session = store.session("s")
+    for name, text in TEXTS.items():
+        session.add_message("user", text, message_id=name)
+    session.add_message("user", [{"type": "text", "text": "in parts"}, {"type": "image", "url": "nowhere"}])
+    queries = {text: name for name, text in TEXTS.items()}
+    queries |= {"the": "short", "a 1 i": "short", "AND": "plain", '"NOT near*"': "plain", "it's": "plain"}
+    queries |= {"crème": "accents", "STRASSE": "accents", "after": "nul", "🚀": "emoji", "❤": "emoji", "两人": "han"}
+    queries |= {
+        "京": "kana",
+        "タワー": "kana",
+        "สองคน": "thai",
+        "لشخصين": "arabic",
+        "लोगों": "hindi",
+        "x" * 2000: "long",
+    }
+    for query, name in queries.items():
+        assert found(store, query) == [name], query
+    assert len(found(store, "in parts")) == 1
+    for query in ("nowhere", "tha", "dropp", "京東", "brulee", "afte", "人两"):
+        assert found(store, query) == [], query

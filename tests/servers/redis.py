@@ -1,0 +1,105 @@
+"""A private Redis server: durable as it is, and quick, for its files are in memory where the machine allows."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self, cast
+
+import redis
+
+from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, missing
+
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+_SETTINGS = {"bind": HOST, "save": "", "daemonize": "no", "databases": "10000", "enable-debug-command": "yes"}
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made there
+
+
+def redis_server_or_skip() -> Path:
+    """Return Redis's server; without it skip the test, loudly (in CI: fail it)."""
+    found = shutil.which("redis-server")
+    return Path(found) if found is not None else missing("Redis", "PATH", "apt-get install redis-server")
+
+
+class Redis:
+    """A server; a store of ``durability="full"`` can be opened on it, unless other ``settings`` forbid that."""
+
+    def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._binary = binary
+        self._settings = {**_SETTINGS, **(DURABLE if settings is None else settings)}
+        place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+        self._directory = Path(tempfile.mkdtemp(prefix="turnlog-redis-", dir=place))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        self.port = free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The URL of the first of its databases."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def files(self) -> Path:
+        """Where it writes."""
+        return self._directory
+
+    def execute(self, *command: str | bytes | int, database: int = 0) -> Any:
+        """Execute a command on a connection of its own and return the answer."""
+        with redis.Redis(host=HOST, port=self.port, db=database) as client:
+            return cast("Any", client).execute_command(*command)
+
+    def new_database(self) -> str:
+        """Return the URL of a database that is empty."""
+        self._databases += 1
+        return f"redis://{HOST}:{self.port}/{self._databases}"
+
+    def drop_database(self, url: str) -> None:
+        """Empty a database."""
+        self.execute("FLUSHDB", database=int(url.rpartition("/")[2]))
+
+    def start(self) -> None:
+        """Start it (again, on the same port and files)."""
+        options = {**self._settings, "port": str(self.port), "dir": str(self._directory)}
+        log = self._directory / "log"
+        with log.open("ab") as out:
+            process: Any = subprocess.Popen(
+                [str(self._binary), *(part for name, value in options.items() for part in (f"--{name}", value))],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+            )
+        self._process = process
+        deadline = monotonic() + READY_S
+        while not self._is_ready():
+            if process.poll() is not None or monotonic() > deadline:
+                raise RuntimeError(f"Redis did not start; it said: {log.read_text(errors='replace')[-2000:]}")
+            sleep(0.005)
+
+    def crash(self) -> None:
+        """End it at once, without writing anything more."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(READY_S)
+
+    def stop(self) -> None:
+        """End it and delete its files."""
+        self.crash()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _is_ready(self) -> bool:
+        try:
+            self.execute("PING")
+        except redis.RedisError:
+            return False
+        return True

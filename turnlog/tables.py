@@ -1,0 +1,5 @@
+"""Read models that come with turnlog, for tools that read a database: see docs/existing-tools.md."""
+
+from turnlog.adapters.agent_tables import AgentTables
+
+__all__ = ["AgentTables"]
