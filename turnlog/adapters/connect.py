@@ -1,5 +1,6 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -39,7 +40,7 @@ def connect(url: str | Backend, *, durability: str, engine: object, options: dic
         return _completed(url, options)
     url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql", "mongodb"):
+    if engine is not None and scheme not in _WITH_ENGINE:
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
@@ -48,14 +49,10 @@ def connect(url: str | Backend, *, durability: str, engine: object, options: dic
             return _memory(options)
         case "sqlite":
             return _sqlite(url, durability, options)
-        case "postgresql" | "postgres":
-            return _postgresql(url, durability, engine, options)
-        case "mariadb" | "mysql":
-            return _mariadb(url, durability, engine, options)
-        case "mongodb":
-            return _mongodb(url, durability, engine, options)
         case "redis" | "rediss":
             return _redis(url, durability, options)
+        case _ if scheme in _WITH_ENGINE:
+            return _WITH_ENGINE[scheme](url, durability, engine, options)
         case _:
             return _installed(url, scheme, durability, options)
 
@@ -236,6 +233,16 @@ def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any])
         client.close()
         raise
     return Backend(recorder, views)
+
+
+_WITH_ENGINE: Mapping[str, Callable[[str, str, object, dict[str, Any]], Backend]] = {
+    "mariadb": _mariadb,
+    "mongodb": _mongodb,
+    "mysql": _mariadb,
+    "postgres": _postgresql,
+    "postgresql": _postgresql,
+}
+"""The backends that take an application's connection pool, by URL scheme."""
 
 
 def _partitions(field: str, value: object) -> int:
