@@ -97,6 +97,14 @@ def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> servers.OpenSearch:
+    """An OpenSearch node that all processes of this test run share."""
+    home = servers.opensearch_or_skip()
+    shared = tmp_path_factory.getbasetemp()
+    return servers.OpenSearch(home, shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
+@pytest.fixture(scope="session")
 def redis() -> Iterator[servers.Redis]:
     """A Redis server of this test run's own (one for each process of it)."""
     with servers.Redis(servers.redis_server_or_skip()) as server:

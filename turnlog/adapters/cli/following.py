@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 import turnlog
+from turnlog.adapters.cli.following_engine import Reports, follow
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, say, text_of
 from turnlog.adapters.cli.stopping import stopping
@@ -68,8 +69,19 @@ def _print_event(event: RecordedEvent, *, as_json: bool) -> None:
 def project(
     *,
     projections: Annotated[
-        list[str], typer.Argument(metavar="MODULE:CLASS…", help="Projections to keep up to date, as shop.views:Orders.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[MODULE:CLASS]…", help="Projections to keep up to date, as shop.views:Orders."),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URL", help="Instead, have opensearch://host:9200 follow the store.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="NAME", help="Of the indices there; turnlog, if not given.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="NAME", help="Of the messages there, as german, cjk.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the indices there anew first.")] = False,
     every: Annotated[
         float, typer.Option("--every", min=0.1, metavar="SECONDS", help="How often to report how far they are.")
     ] = 10.0,
@@ -78,8 +90,18 @@ def project(
     tenant: TenantOption = DEFAULT_TENANT,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep an application's projections up to date with the store until stopped; start again to go on."""
-    made = [_projection(name) for name in projections]
+    """Keep projections, or OpenSearch (--to), up to date with the store until stopped; start again to go on."""
+    if (to is None) == (not projections):
+        raise typer.BadParameter("expected MODULE:CLASS of some projections, or --to URL")
+    if to is not None:
+        options = {"prefix": prefix, "language": language}
+        given = {name: value for name, value in options.items() if value is not None}
+        with opened(store, tenant) as db:
+            follow(db, to, given, Reports(every, as_json=as_json), rebuild=rebuild, once=once)
+        return
+    if prefix is not None or language is not None or rebuild:
+        raise typer.BadParameter("--prefix, --language and --rebuild are for --to")
+    made = [_projection(name) for name in projections or ()]
     with opened(store, tenant) as db, stopping() as stop:
         service = _Service(db, [getattr(one, "name", "") for one in made], stop, every, as_json=as_json)
         try:
