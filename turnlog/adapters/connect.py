@@ -1,5 +1,6 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -17,7 +18,10 @@ NO_LOG = (
     "OpenSearch cannot be the log: it has no transaction over several documents. Keep the log elsewhere and have it "
     "followed: turnlog.follow(store, 'opensearch://…'), or turnlog project --to opensearch://… as a service"
 )
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host"
+SCHEMES = (
+    "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host,"
+    " mongodb://host/database"
+)
 ENTRY_POINTS = "turnlog.backends"
 """The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
@@ -28,7 +32,9 @@ MOST_PARTITIONS = 256
 MOST_SHARDS = 1024
 
 
-def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+def connect(
+    url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]
+) -> Backend:
     """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
@@ -43,7 +49,7 @@ def connect(url: str | Backend, *, durability: str, engine: object, options: dic
         return _completed(url, options)
     url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
+    if engine is not None and scheme not in _WITH_ENGINE:
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
@@ -52,14 +58,12 @@ def connect(url: str | Backend, *, durability: str, engine: object, options: dic
             backend = _memory(options)
         case "sqlite":
             backend = _sqlite(url, durability, options)
-        case "postgresql" | "postgres":
-            backend = _postgresql(url, durability, engine, options)
-        case "mariadb" | "mysql":
-            backend = _mariadb(url, durability, engine, options)
         case "opensearch":
             raise InvalidInput("url", NO_LOG)
         case "redis" | "rediss":
             backend = _redis(url, durability, options)
+        case _ if scheme in _WITH_ENGINE:
+            backend = _WITH_ENGINE[scheme](url, durability, engine, options)
         case _:
             backend = _installed(url, scheme, durability, options)
     return backend
@@ -268,6 +272,42 @@ def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
         server.close()
         raise
     return Backend(recorder, views)
+
+
+def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.mongodb.client import Client
+    from turnlog.adapters.mongodb.recorder import MongoDBRecorder
+    from turnlog.adapters.mongodb.views import MongoDBViews
+    from turnlog.adapters.names import Names
+
+    names = Names.chosen(options.pop("names", None))
+    client = Client(
+        url,
+        engine=engine,
+        database=inputs.optional(inputs.text, "database", options.pop("database", None)),
+        durability=durability,
+        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        read_only=inputs.flag("read_only", options.pop("read_only", False)),
+    )
+    try:
+        views = MongoDBViews(client, names)
+        recorder = MongoDBRecorder(client, names, views)
+        recorder.prepare()
+    except BaseException:
+        client.close()
+        raise
+    return Backend(recorder, views)
+
+
+_WITH_ENGINE: Mapping[str, Callable[[str, str, object, dict[str, Any]], Backend]] = {
+    "mariadb": _mariadb,
+    "mongodb": _mongodb,
+    "mysql": _mariadb,
+    "postgres": _postgresql,
+    "postgresql": _postgresql,
+}
+"""The backends that take an application's connection pool, by URL scheme."""
 
 
 def _partitions(field: str, value: object) -> int:
