@@ -5,9 +5,9 @@ from typing import Protocol
 
 import pytest
 
-from tests.servers import MariaDB, PostgreSQL, binaries_or_skip, mariadbd_or_skip
+from tests.servers import MariaDB, PostgreSQL, Redis, binaries_or_skip, mariadbd_or_skip, redis_server_or_skip
 
-SERVERS = ("postgresql", "mariadb")
+SERVERS = ("postgresql", "mariadb", "redis")
 """Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
 
 
@@ -35,7 +35,16 @@ def _mariadb() -> Iterator[tuple[Server, str]]:
         yield started, started.new_database()
 
 
-_DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {"postgresql": _postgresql, "mariadb": _mariadb}
+def _redis() -> Iterator[tuple[Server, str]]:
+    with Redis(redis_server_or_skip()) as started:
+        yield started, started.new_database()
+
+
+_DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {
+    "postgresql": _postgresql,
+    "mariadb": _mariadb,
+    "redis": _redis,
+}
 """Servers of one test, which survive a crash."""
 
 

@@ -14,6 +14,8 @@ from enum import Enum
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from turnlog.adapters.redis.scripts import APPEND
+
 _CHUNK = 1 << 16
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: closing sends RST instead of FIN, and what was not sent yet is thrown away."""
@@ -37,8 +39,8 @@ class How(Enum):
     LATE = "nothing is cut: whatever it would be comes a little late"
 
 
-COMMIT = rb"COMMIT(?!TED| AND)"
-"""As it is sent to an SQL server, by itself."""
+COMMIT = rb"COMMIT(?!TED| AND)|" + APPEND.sha
+"""As it is sent to an SQL server, by itself; or the one script by which Redis appends."""
 
 
 class Cut(NamedTuple):

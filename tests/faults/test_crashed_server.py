@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pymysql
 import pytest
+import redis
 
 import turnlog
 from tests.faults.conftest import Server
@@ -65,7 +66,19 @@ def _end_mariadb(url: str) -> None:
             sleep(EACH_S / 10)
 
 
-_ENDING: dict[str, Callable[[str], None]] = {"postgresql": _end_postgresql, "mariadb": _end_mariadb}
+def _end_redis(url: str) -> None:
+    driver: Any = redis.Redis
+    with driver.from_url(url) as client:
+        for _ in range(10):
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            sleep(EACH_S / 10)
+
+
+_ENDING: dict[str, Callable[[str], None]] = {
+    "postgresql": _end_postgresql,
+    "mariadb": _end_mariadb,
+    "redis": _end_redis,
+}
 
 
 @pytest.mark.parametrize("disturb", [crash, end_connections])

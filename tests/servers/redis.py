@@ -1,22 +1,21 @@
-"""A private Redis server."""
+"""A private Redis server: durable as it is, and quick, for its files are in memory where the machine allows."""
 
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import redis
 
-from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, give, missing, unprivileged
+from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, missing
 
-QUICK_REDIS: Mapping[str, str] = MappingProxyType({"appendonly": "no"})
-"""For tests of function; those of crashes start a server that writes its log."""
-_DATABASES = 10_000
-_REDIS_SETTINGS = {"bind": HOST, "save": "", "databases": str(_DATABASES), "repl-diskless-sync-delay": "0"}
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+_SETTINGS = {"bind": HOST, "save": "", "daemonize": "no", "databases": "10000", "enable-debug-command": "yes"}
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of its own is made there
 
 
 def redis_server_or_skip() -> Path:
@@ -26,65 +25,60 @@ def redis_server_or_skip() -> Path:
 
 
 class Redis:
-    """A server; ``url`` names no database.
+    """A server; a store of ``durability="full"`` can be opened on it, unless other ``settings`` forbid that."""
 
-    Args:
-        settings: its options, without the dashes; ``QUICK_REDIS`` does not survive a crash.
-    """
-
-    def __init__(self, binary: Path, settings: Mapping[str, str] = QUICK_REDIS) -> None:
+    def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
         self._binary = binary
-        self._settings = {**_REDIS_SETTINGS, **settings}
-        self._user = unprivileged("redis")
-        self._directory = Path(tempfile.mkdtemp(prefix="turnlog-redis-", dir="/tmp"))
-        self._directory.chmod(0o755)
+        self._settings = {**_SETTINGS, **(DURABLE if settings is None else settings)}
+        place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+        self._directory = Path(tempfile.mkdtemp(prefix="turnlog-redis-", dir=place))
         self._process: subprocess.Popen[bytes] | None = None
-        self._used = 0
-        give(self._directory, self._user)
+        self._databases = 0
         self.port = free_port()
         self.start()
 
     @property
     def url(self) -> str:
-        """The URL of the server."""
-        return f"redis://{HOST}:{self.port}/"
+        """The URL of the first of its databases."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    @property
+    def files(self) -> Path:
+        """Where it writes."""
+        return self._directory
 
     def execute(self, *command: str | bytes | int, database: int = 0) -> Any:
-        """Send a command on a connection of its own and return the reply."""
-        client: Any = redis.Redis(HOST, self.port, database, socket_timeout=READY_S)
-        try:
-            return client.execute_command(*command)
-        finally:
-            client.close()
+        """Execute a command on a connection of its own and return the answer."""
+        with redis.Redis(host=HOST, port=self.port, db=database) as client:
+            return cast("Any", client).execute_command(*command)
 
     def new_database(self) -> str:
-        """Return the URL of a database in which there is nothing."""
-        self._used = (self._used + 1) % _DATABASES
-        return f"{self.url}{self._used}"
+        """Return the URL of a database that is empty."""
+        self._databases += 1
+        return f"redis://{HOST}:{self.port}/{self._databases}"
 
     def drop_database(self, url: str) -> None:
-        """Delete what is in a database."""
+        """Empty a database."""
         self.execute("FLUSHDB", database=int(url.rpartition("/")[2]))
 
     def start(self) -> None:
         """Start it (again, on the same port and files)."""
         options = {**self._settings, "port": str(self.port), "dir": str(self._directory)}
-        with (self._directory / "log").open("ab") as log:
+        log = self._directory / "log"
+        with log.open("ab") as out:
             process: Any = subprocess.Popen(
                 [str(self._binary), *(part for name, value in options.items() for part in (f"--{name}", value))],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=out,
+                stderr=out,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
-                **self._user,
             )
         self._process = process
         deadline = monotonic() + READY_S
         while not self._is_ready():
             if process.poll() is not None or monotonic() > deadline:
-                said = (self._directory / "log").read_text(errors="replace")
-                raise RuntimeError(f"Redis did not start; it said: {said[-2000:]}")
-            sleep(0.01)
+                raise RuntimeError(f"Redis did not start; it said: {log.read_text(errors='replace')[-2000:]}")
+            sleep(0.005)
 
     def crash(self) -> None:
         """End it at once, without writing anything more."""
@@ -105,6 +99,7 @@ class Redis:
 
     def _is_ready(self) -> bool:
         try:
-            return bool(self.execute("PING"))
-        except redis.RedisError:  # not yet listening, or loading its files
+            self.execute("PING")
+        except redis.RedisError:
             return False
+        return True

@@ -6,19 +6,34 @@ positions: where the log ended when the view was begun, and the newest end of a 
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
-from turnlog.adapters.bookkeeping import Bookkeeping
-from turnlog.projections.view_store import Parked
+from turnlog.projections.view_store import Checkpoint, Parked
 
 _NO_STREAM = ""
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class Books(Protocol):
+    """Where parked sessions are kept."""
+
+    def checkpoints(self, connection: Any) -> dict[str, Checkpoint]:
+        """Return every view's checkpoint."""
+        ...
+
+    def parked(self, connection: Any, name: str) -> list[Parked]:
+        """Return a view's parked sessions, in the order of their positions."""
+        ...
+
+    def park(self, connection: Any, parked: Parked) -> None:
+        """Park a session, or take the place of its record."""
+        ...
+
+
 class Held:
     """Keeps the records, and tells them from parked sessions."""
 
-    def __init__(self, books: Bookkeeping) -> None:
+    def __init__(self, books: Books) -> None:
         self._books = books
 
     def parked(self, connection: Any, name: str) -> list[Parked]:

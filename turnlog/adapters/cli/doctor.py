@@ -66,6 +66,14 @@ def findings(db: turnlog.ConversationStore, scheme: str) -> Iterator[Finding]:
             from turnlog.adapters.cli import mariadb_checks
 
             yield from mariadb_checks.findings(recorder, Names())
+        case "mongodb":
+            from turnlog.adapters.cli import mongodb_checks
+
+            yield from mongodb_checks.findings(recorder)
+        case "redis" | "rediss":
+            from turnlog.adapters.cli import redis_checks
+
+            yield from redis_checks.findings(recorder)
         case _:
             yield Finding("warning", "durability", "none: what is in memory ends with the process")
             return
