@@ -10,6 +10,8 @@ from time import monotonic, sleep
 from typing import Any, Self, cast
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, missing
 
@@ -49,7 +51,8 @@ class Redis:
 
     def execute(self, *command: str | bytes | int, database: int = 0) -> Any:
         """Execute a command on a connection of its own and return the answer."""
-        with redis.Redis(host=HOST, port=self.port, db=database) as client:
+        at_once = Retry(NoBackoff(), 0)  # its own way is to wait and try for half a minute
+        with redis.Redis(host=HOST, port=self.port, db=database, retry=at_once) as client:
             return cast("Any", client).execute_command(*command)
 
     def new_database(self) -> str:
