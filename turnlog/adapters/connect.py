@@ -21,7 +21,9 @@ LARGEST_POOL = 10_000
 MOST_PARTITIONS = 256
 
 
-def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+def connect(  # noqa: PLR0911 - one flat match over the schemes
+    url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]
+) -> Backend:
     """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:

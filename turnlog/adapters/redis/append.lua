@@ -20,6 +20,17 @@ if not still then
   return 'late'
 end
 
+-- Whether a row stands on the one before it, as far as they say it: an id that expired may be used again, by others.
+local function follows(events, version, state)
+  local before = redis.call('XRANGE', events, number(version - 1) .. '-0', number(version - 1) .. '-2')[1]
+  local private = before and string.find(before[2][6], ',"private":', 1, true)
+  local _, previous = string.find(state, '"previous":"', 1, true)
+  if not private or not previous then
+    return true
+  end
+  return string.sub(before[2][6], private - 46, private - 3) == string.sub(state, previous + 1, previous + 44)
+end
+
 local expires = ttl ~= '' or redis.call('EXISTS', KEYS[7]) == 1 or redis.call('EXISTS', KEYS[8]) == 1
 local batches, total, top, used = {}, 0, {}, {}
 for b = 1, n do
@@ -44,7 +55,8 @@ for b = 1, n do
       return 'taken ' .. one.stream .. ' ' .. first
     end
     one.is_new = redis.call('EXISTS', one.events) == 0
-    if expires and one.is_new and tonumber(first) > 1 then
+    if expires and tonumber(first) > 1
+      and (one.is_new or not follows(one.events, tonumber(first), ARGV[one.from + 3])) then
       return 'taken ' .. one.stream .. ' ' .. first -- it has expired since the writer read it
     end
   end

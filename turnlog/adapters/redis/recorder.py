@@ -46,6 +46,11 @@ class RedisRecorder(RedisProcessRecorder):
         """Commit ``batches``, see ``Recorder``."""
         return self.appends.append(batches, again)
 
+    @property
+    def expires(self) -> bool:
+        """Whether sessions may expire, and what was read of one be gone."""
+        return self.log.expires
+
     def position(self) -> int:
         """Return the position of the newest event, 0 if there is none; sessions that are overdue are ended first.
 
