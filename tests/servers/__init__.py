@@ -8,6 +8,7 @@ skipped and the run's last lines say so; in CI that is a failure.
 from tests.servers.mariadb import MariaDB, mariadbd_or_skip
 from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
 from tests.servers.redis import Redis, redis_server_or_skip
+from tests.servers.redis_cluster import RedisCluster
 from tests.servers.starting import HOST, UNTESTED, hostile
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "MariaDB",
     "PostgreSQL",
     "Redis",
+    "RedisCluster",
     "binaries_or_skip",
     "hostile",
     "mariadbd_or_skip",

@@ -2,10 +2,10 @@
 -- Keys: head, order, names, deadlines, lease of the views, tracking, lives, expired; of each batch: events, keys, snapshot,
 -- reading; then, of each stream that was read to decide, reading.
 -- Arguments: lease ('': none is needed); token of who decides; how many streams were read; milliseconds to live ('': as
--- before); how many batches; of each: stream, erase, how many rows and keys, whether a snapshot, and those; what is
+-- before); whether it is only checked; how many batches; of each: stream, erase, how many rows and keys, whether a snapshot, and those; what is
 -- tracked ('': nothing) and up to where; tables of views.
 -- Returns the position of each batch's last row, or one word (and where) on what keeps it from being written.
-local lease, token, read, ttl, n = take(), take(), tonumber(take()), take(), tonumber(take())
+local lease, token, read, ttl, only_check, n = take(), take(), tonumber(take()), take(), take(), tonumber(take())
 if lease ~= '' and redis.call('GET', KEYS[5]) ~= lease then
   return 'lease'
 end
@@ -108,6 +108,10 @@ for _, one in ipairs(batches) do
       return 'corrupt ' .. one.stream .. ' ' .. bad
     end
   end
+end
+
+if only_check == '1' then
+  return {}
 end
 
 local views_from = at
