@@ -1,11 +1,13 @@
 """A private Redis Cluster: three masters and a replica of each, formed by telling the nodes of each other."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Self
 
 import redis
+from redis.exceptions import MovedError
 
 from tests.servers.redis import DURABLE, Redis
 from tests.servers.starting import HOST, READY_S
@@ -52,7 +54,7 @@ class RedisCluster:
         for node in self.nodes:
             try:
                 node.execute("GET", key)
-            except redis.exceptions.MovedError as moved:
+            except MovedError as moved:
                 return next(each for each in self.nodes if each.port == moved.port)
             except redis.RedisError:
                 continue
@@ -62,8 +64,8 @@ class RedisCluster:
     def wait(self) -> None:
         """Wait until every slot is served, and every master that runs has a replica that has its data."""
         for node in self.nodes:
-            _until(lambda node=node: b"cluster_state:ok" in self._told(node, "CLUSTER", "INFO"))
-            _until(lambda node=node: self._is_copied(node))
+            _until(partial(self._tells, node, b"cluster_state:ok", "CLUSTER", "INFO"))
+            _until(partial(self._is_copied, node))
 
     def stop(self) -> None:
         """End all of it and delete its files."""
@@ -85,14 +87,17 @@ class RedisCluster:
             node.execute("CLUSTER", "MEET", HOST, first.port, first.port + 1000)
         ids = [node.execute("CLUSTER", "MYID") for node in self.nodes[:3]]
         for node, id_ in zip(self.nodes[3:], ids, strict=True):
-            _until(lambda node=node, id_=id_: self._told(node, "CLUSTER", "REPLICATE", id_) == b"OK")
+            _until(partial(self._tells, node, b"OK", "CLUSTER", "REPLICATE", id_))
         for node in self.nodes:
-            _until(lambda node=node: b"cluster_known_nodes:6" in self._told(node, "CLUSTER", "INFO"))
+            _until(partial(self._tells, node, b"cluster_known_nodes:6", "CLUSTER", "INFO"))
         self.wait()
 
     def _is_copied(self, node: Redis) -> bool:
         told = self._told(node, "INFO", "replication")
         return b"master_link_status:up" in told or (b"role:master" in told and b"state=online" in told)
+
+    def _tells(self, node: Redis, words: bytes, *command: Any) -> bool:
+        return words in self._told(node, *command)
 
     @staticmethod
     def _told(node: Redis, *command: Any) -> bytes:
@@ -100,9 +105,7 @@ class RedisCluster:
             answer = node.execute(*command)
         except redis.RedisError:
             return b""
-        if isinstance(answer, dict):
-            return b" ".join(f"{name}:{value}".encode() for name, value in answer.items())
-        return answer if isinstance(answer, bytes) else b"OK" if answer is True else str(answer).encode()
+        return answer if isinstance(answer, bytes) else str(answer).encode()
 
 
 def _until(is_so: Callable[[], bool]) -> None:

@@ -8,13 +8,15 @@ import pytest
 
 import turnlog
 from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract, UnlockedContract
-from tests.contracts.rows import grow
+from tests.contracts.rows import batch, grow
 from tests.servers import RedisCluster
 from turnlog.adapters.connect import connect
+from turnlog.adapters.inside import decider_of
 from turnlog.adapters.redis.partitions import PartitionedLog
 from turnlog.adapters.redis.recorder import RedisRecorder
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
-from turnlog.domain.recorder import Recorder
+from turnlog.projections.backend import Backend
+from turnlog.testing.contracts.views import ViewsContract
 
 
 @pytest.fixture
@@ -24,12 +26,29 @@ def url(redis_cluster: RedisCluster) -> str:
 
 
 @pytest.fixture
-def recorder(url: str) -> Iterator[RedisRecorder]:
-    """An empty recorder, as a store has it."""
-    backend = connect(url, durability="normal", engine=None, options={"timeout_s": 20.0})
+def backend(url: str) -> Iterator[Backend]:
+    """An empty log with views."""
+    opened = connect(url, durability="normal", engine=None, options={"timeout_s": 20.0})
+    yield opened
+    opened.recorder.close()
+
+
+@pytest.fixture
+def recorder(backend: Backend) -> RedisRecorder:
+    """The log."""
     assert isinstance(backend.recorder, RedisRecorder)
-    yield backend.recorder
-    backend.recorder.close()
+    return backend.recorder
+
+
+def log_of(store: turnlog.ConversationStore) -> PartitionedLog:
+    """Return the log under a store."""
+    recorder: Any = decider_of(store).recorder
+    log: PartitionedLog = recorder.log
+    return log
+
+
+class TestViews(ViewsContract):
+    """Our contract."""
 
 
 class TestRecorder(RecorderContract, UnlockedContract, TwoTenantsContract):
@@ -64,13 +83,11 @@ def test_what_a_dead_writer_left_gets_its_position(recorder: RedisRecorder, url:
 
 
 def _batches(stream: str, n: int) -> Any:
-    from tests.contracts.rows import batch
-
     return (batch(stream, n),)
 
 
 def test_conversations_on_a_cluster(url: str) -> None:
-    """All of a store works: sessions in several partitions, lists, forks, resets, deletion, time to live, verification."""
+    """All of a store works: sessions in several partitions, lists, forks, resets, deletion, verification."""
     with turnlog.open(url, ttl_s=600) as store, turnlog.open(url) as other:
         for n in range(12):
             session = store.session(f"s-{n}", user_id=f"u-{n % 2}")
@@ -94,7 +111,7 @@ def test_conversations_on_a_cluster(url: str) -> None:
         }
         assert store.verify().ok
         assert store.position == len(list(other.events()))
-        partitions = {store._recorder.log.part(f"default/s-{n}") for n in range(12)}  # noqa: SLF001 # type: ignore[attr-defined] # pyright: ignore
+        partitions = {log_of(store).part(f"default/s-{n}") for n in range(12)}
         assert len(partitions) > 1
     with pytest.raises(InvalidInput, match="partitions"):
         turnlog.open(url, partitions=3)
@@ -135,7 +152,7 @@ def test_racing_writers_keep_everything(url: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["a session's", "the order's"])
 def test_a_master_dies(redis_cluster: RedisCluster, which: str) -> None:
-    """Killed while it is written to, and back as a replica later: what was acknowledged is there, in order, and once."""
+    """Killed while it is written to, and back as a replica: what was acknowledged is there, in order, and once."""
     redis_cluster.wait()
     url = redis_cluster.new_prefix()
     acknowledged: list[str] = []
@@ -159,7 +176,7 @@ def test_a_master_dies(redis_cluster: RedisCluster, which: str) -> None:
             writer.start()
         while len(acknowledged) < 50:
             stop.wait(0.01)
-        log: Any = store._recorder.log  # noqa: SLF001 # type: ignore[attr-defined] # pyright: ignore
+        log = log_of(store)
         victim = redis_cluster.master_of(log.of("default/s-0").keys.head if which == "a session's" else log.keys.head)
         victim.crash()
         before = len(acknowledged)

@@ -82,7 +82,7 @@ class Cluster:
         return self.read_all((command,))[0]
 
     def read_all(self, commands: Sequence[Command]) -> list[Any]:
-        """See ``Server``: the first argument of each, if it has some, is a key; those for one node are sent together."""
+        """See ``Server``: the first argument of each, if there is one, is a key; one packet goes to each node."""
         return self._patiently(lambda: self._several(commands))
 
     def read_script(self, script: Script, keys: Sequence[bytes], arguments: Command) -> Any:
