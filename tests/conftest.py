@@ -82,6 +82,29 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def mongodb() -> Iterator[servers.MongoDB]:
+    """A replica set of one member, of this test run's own (one for each process of it), not safe from a crash."""
+    with servers.MongoDB(servers.mongod_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
+    """A MongoDB database that does not exist yet."""
+    made = mongodb.new_database()
+    yield made
+    mongodb.drop_database(made)
+
+
+@pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> servers.OpenSearch:
+    """An OpenSearch node that all processes of this test run share."""
+    home = servers.opensearch_or_skip()
+    shared = tmp_path_factory.getbasetemp()
+    return servers.OpenSearch(home, shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
+@pytest.fixture(scope="session")
 def redis() -> Iterator[servers.Redis]:
     """A Redis server of this test run's own (one for each process of it)."""
     with servers.Redis(servers.redis_server_or_skip()) as server:
@@ -96,7 +119,7 @@ def redis_url(redis: servers.Redis) -> Iterator[str]:
     redis.drop_database(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis", "mongodb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))
