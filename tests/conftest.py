@@ -82,6 +82,21 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def mongodb() -> Iterator[servers.MongoDB]:
+    """A replica set of one member, of this test run's own (one for each process of it), not safe from a crash."""
+    with servers.MongoDB(servers.mongod_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
+    """A MongoDB database that does not exist yet."""
+    made = mongodb.new_database()
+    yield made
+    mongodb.drop_database(made)
+
+
+@pytest.fixture(scope="session")
 def opensearch(tmp_path_factory: pytest.TempPathFactory) -> servers.OpenSearch:
     """An OpenSearch node that all processes of this test run share."""
     home = servers.opensearch_or_skip()
@@ -96,6 +111,13 @@ def redis() -> Iterator[servers.Redis]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[servers.RedisCluster]:
+    """A Redis Cluster of this test run's own (one for each process of it that needs one)."""
+    with servers.RedisCluster(servers.redis_server_or_skip()) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def redis_url(redis: servers.Redis) -> Iterator[str]:
     """An empty Redis database."""
@@ -104,7 +126,7 @@ def redis_url(redis: servers.Redis) -> Iterator[str]:
     redis.drop_database(made)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis", "mongodb"])
 def url(request: pytest.FixtureRequest) -> str:
     """A store that does not exist yet, on every backend."""
     return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))

@@ -249,10 +249,13 @@ def test_there_and_back(empty: Store, tmp_path: Path, sqlite_url: str) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_as_a_service(cli: Cli, sqlite_url: str) -> None:
-    """`turnlog project turnlog.tables:AgentTables` keeps them."""
+    """`turnlog project turnlog.tables:AgentTables` keeps them, and with `--to` in another database."""
     cli("project", "turnlog.tables:AgentTables", "--once")
-    with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
-        assert database.execute("SELECT id, message_count FROM agent_sessions ORDER BY id").fetchall() == [
-            ("s", 3),
-            ("t", 1),
-        ]
+    other = f"{sqlite_url}-other"
+    done = cli("project", "turnlog.tables:AgentTables", "--once", "--to", other, "--json")
+    assert done.json == {"view": "agent_tables", "position": 10, "head": 10, "lag": 0}
+    assert "a database with tables" in cli("project", "turnlog.tables:AgentTables", "--to", "redis://x", code=2).err
+    for url in (sqlite_url, other):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+            rows = database.execute("SELECT id, message_count FROM agent_sessions ORDER BY id").fetchall()
+            assert rows == [("s", 3), ("t", 1)]

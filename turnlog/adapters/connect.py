@@ -1,5 +1,6 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -17,7 +18,10 @@ NO_LOG = (
     "OpenSearch cannot be the log: it has no transaction over several documents. Keep the log elsewhere and have it "
     "followed: turnlog.follow(store, 'opensearch://…'), or turnlog project --to opensearch://… as a service"
 )
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host"
+SCHEMES = (
+    "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host,"
+    " mongodb://host/database"
+)
 ENTRY_POINTS = "turnlog.backends"
 """The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
@@ -28,9 +32,7 @@ MOST_PARTITIONS = 256
 MOST_SHARDS = 1024
 
 
-def connect(  # noqa: PLR0911 - one for each kind of URL
-    url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]
-) -> Backend:
+def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
@@ -45,7 +47,7 @@ def connect(  # noqa: PLR0911 - one for each kind of URL
         return _completed(url, options)
     url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
+    if engine is not None and scheme not in _WITH_ENGINE:
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
@@ -54,14 +56,12 @@ def connect(  # noqa: PLR0911 - one for each kind of URL
             backend = _memory(options)
         case "sqlite":
             backend = _sqlite(url, durability, options)
-        case "postgresql" | "postgres":
-            backend = _postgresql(url, durability, engine, options)
-        case "mariadb" | "mysql":
-            backend = _mariadb(url, durability, engine, options)
         case "opensearch":
             raise InvalidInput("url", NO_LOG)
         case "redis" | "rediss":
             backend = _redis(url, durability, options)
+        case _ if scheme in _WITH_ENGINE:
+            backend = _WITH_ENGINE[scheme](url, durability, engine, options)
         case _:
             backend = _installed(url, scheme, durability, options)
     return backend
@@ -247,29 +247,74 @@ def _replicas(field: str, value: object) -> int:
 
 
 def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.redis.cluster import Cluster
+    from turnlog.adapters.redis.log import Log
+    from turnlog.adapters.redis.partitions import PartitionedLog
     from turnlog.adapters.redis.recorder import RedisRecorder
     from turnlog.adapters.redis.server import Server
     from turnlog.adapters.redis.views import RedisViews
 
-    server = Server(
+    given: dict[str, Any] = {
+        "durability": durability,
+        "timeout_s": inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        "size": inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        "read_only": inputs.flag("read_only", options.pop("read_only", False)),
+        "prefix": options.pop("prefix", None),
+    }
+    ttl_s = options.pop("ttl_s", None)
+    if ttl_s is not None:
+        ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+    if url.partition("://")[0].endswith("+cluster"):
+        partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
+        cluster = Cluster(url, **given)
+        views = RedisViews(cluster)
+        recorder = RedisRecorder(PartitionedLog(cluster, ttl_s=ttl_s, partitions=partitions), views)
+    else:
+        server = Server(url, **given)
+        views = RedisViews(server)
+        recorder = RedisRecorder(Log(server, server.keys, ttl_s=ttl_s), views)
+    try:
+        recorder.prepare()
+    except BaseException:
+        recorder.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.mongodb.client import Client
+    from turnlog.adapters.mongodb.recorder import MongoDBRecorder
+    from turnlog.adapters.mongodb.views import MongoDBViews
+    from turnlog.adapters.names import Names
+
+    names = Names.chosen(options.pop("names", None))
+    client = Client(
         url,
+        engine=engine,
+        database=inputs.optional(inputs.text, "database", options.pop("database", None)),
         durability=durability,
         timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
         size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
-        prefix=options.pop("prefix", None),
     )
-    ttl_s = options.pop("ttl_s", None)
     try:
-        if ttl_s is not None:
-            ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
-        views = RedisViews(server)
-        recorder = RedisRecorder(server, views, ttl_s=ttl_s)
+        views = MongoDBViews(client, names)
+        recorder = MongoDBRecorder(client, names, views)
         recorder.prepare()
     except BaseException:
-        server.close()
+        client.close()
         raise
     return Backend(recorder, views)
+
+
+_WITH_ENGINE: Mapping[str, Callable[[str, str, object, dict[str, Any]], Backend]] = {
+    "mariadb": _mariadb,
+    "mongodb": _mongodb,
+    "mysql": _mariadb,
+    "postgres": _postgresql,
+    "postgresql": _postgresql,
+}
+"""The backends that take an application's connection pool, by URL scheme."""
 
 
 def _partitions(field: str, value: object) -> int:

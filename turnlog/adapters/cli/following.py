@@ -4,7 +4,8 @@ import importlib
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from turnlog.adapters.cli.following_engine import Reports, follow
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, say, text_of
 from turnlog.adapters.cli.stopping import stopping
+from turnlog.adapters.elsewhere import Elsewhere
+from turnlog.domain.errors import InvalidInput
 from turnlog.domain.events import Erased
 from turnlog.domain.values import RebuildProgress, RecordedEvent
 
@@ -73,7 +76,8 @@ def project(
         typer.Argument(metavar="[MODULE:CLASS]…", help="Projections to keep up to date, as shop.views:Orders."),
     ] = None,
     to: Annotated[
-        str | None, typer.Option("--to", metavar="URL", help="Instead, have opensearch://host:9200 follow the store.")
+        str | None,
+        typer.Option("--to", metavar="URL", help="Keep them in this database; without any, have OpenSearch follow."),
     ] = None,
     prefix: Annotated[
         str | None, typer.Option("--prefix", metavar="NAME", help="Of the indices there; turnlog, if not given.")
@@ -91,26 +95,46 @@ def project(
     as_json: JsonOption = False,
 ) -> None:
     """Keep projections, or OpenSearch (--to), up to date with the store until stopped; start again to go on."""
-    if (to is None) == (not projections):
+    if to is None and not projections:
         raise typer.BadParameter("expected MODULE:CLASS of some projections, or --to URL")
-    if to is not None:
+    if to is not None and not projections:
         options = {"prefix": prefix, "language": language}
         given = {name: value for name, value in options.items() if value is not None}
         with opened(store, tenant) as db:
             follow(db, to, given, Reports(every, as_json=as_json), rebuild=rebuild, once=once)
         return
     if prefix is not None or language is not None or rebuild:
-        raise typer.BadParameter("--prefix, --language and --rebuild are for --to")
+        raise typer.BadParameter("--prefix, --language and --rebuild are for --to opensearch://…")
     made = [_projection(name) for name in projections or ()]
-    with opened(store, tenant) as db, stopping() as stop:
+    with opened(store, tenant) as db, stopping() as stop, _place(db, to) as place:
         service = _Service(db, [getattr(one, "name", "") for one in made], stop, every, as_json=as_json)
         try:
             for one in made:
-                db.add_projection(one, service.tell)
-            service.run(once=once)
+                place.add_projection(one, service.tell)
+            service.run(place.catch_up, once=once)
         except _Stopped:
             pass
         service.report()
+
+
+@contextmanager
+def _place(
+    db: turnlog.ConversationStore, url: str | None
+) -> Generator[turnlog.ConversationStore | Elsewhere, None, None]:
+    """Open where the projections are kept: the store itself, if nothing else is named.
+
+    Raises:
+        typer.BadParameter: it is not understood.
+    """
+    if url is None:
+        yield db
+        return
+    try:
+        place = Elsewhere(db, url)
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error)) from error
+    with place:
+        yield place
 
 
 class _Stopped(BaseException):
@@ -130,12 +154,12 @@ class _Service:
         self._reported = monotonic()
         self._reached = dict.fromkeys(names, 0)
 
-    def run(self, *, once: bool) -> None:
+    def run(self, catch_up: Callable[[Callable[[RebuildProgress], object]], None], *, once: bool) -> None:
         """Go on until stopped, or, ``once``, until everything there is applied."""
         with self._db.subscribe() as news:
             while not self._stop:
                 head = self._db.position
-                self._db.catch_up(self.tell)
+                catch_up(self.tell)
                 self._reached = dict.fromkeys(self._reached, head)
                 if once:
                     return
