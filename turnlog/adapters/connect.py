@@ -32,9 +32,7 @@ MOST_PARTITIONS = 256
 MOST_SHARDS = 1024
 
 
-def connect(
-    url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]
-) -> Backend:
+def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
@@ -291,6 +289,7 @@ def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any])
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
     )
     try:
+        client.require_transactions("a conversation store")
         views = MongoDBViews(client, names)
         recorder = MongoDBRecorder(client, names, views)
         recorder.prepare()
