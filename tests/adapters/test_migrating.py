@@ -7,6 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 
 import turnlog
 from tests.adapters import old_systems as old
@@ -207,6 +209,22 @@ def test_sessions_of_falai_in_postgresql(empty: Store, postgresql_url: str) -> N
     assert len(told(empty, "s1")) == 4
     assert empty.get("s2").history()[0].occurred_at == CREATED
     again(empty, postgresql_url)
+
+
+def test_an_agent_db_in_mariadb(empty: Store, mariadb_url: str) -> None:
+    """A server of MariaDB is read like the others; what an AgentDb makes there has the same columns."""
+    ddl = old.AGENT_DB.partition(";")[0].replace("TEXT PRIMARY KEY", "VARCHAR(255) PRIMARY KEY")
+    url = make_url(mariadb_url).set(drivername="mariadb+pymysql")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(ddl.replace(" INTEGER", " BIGINT")))
+        words = (
+            "INSERT INTO agent_sessions (session_id, session_data, created_at, updated_at) VALUES ('d1', :data, 1, 2)"
+        )
+        connection.execute(text(words), {"data": json.dumps({"messages": B_MESSAGES})})
+    engine.dispose()
+    report = migrate(empty, mariadb_url)
+    assert (report.imported, len(told(empty, "d1"))) == (1, 4)
 
 
 B_MESSAGES: list[old.Json] = [
