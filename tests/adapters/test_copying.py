@@ -181,7 +181,7 @@ def test_a_copy_that_was_stopped_or_killed_goes_on(sqlite_url: str, tmp_path: Pa
             assert_same(source, copy)
 
 
-def test_turns_that_were_written_at_the_same_time_are_restored_and_copied(empty: Store) -> None:
+def test_turns_that_were_written_at_the_same_time_are_restored(empty: Store, tmp_path: Path) -> None:
     """Where appends take no lock, events of one turn stand between those of another: both are whole."""
     with turnlog.open("memory://") as source:
         for name in "ab":
@@ -197,6 +197,9 @@ def test_turns_that_were_written_at_the_same_time_are_restored_and_copied(empty:
     report = restore_log(empty, packed([first, *mixed, end]))
     assert (report.restored, report.refused) == (6, ())
     assert empty.verify().ok
+    (tmp_path / "log").write_bytes(packed([first, *mixed, end]).read())
+    command = [sys.executable, str(ROOT / "scripts" / "verify_log.py"), str(tmp_path / "log")]
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b"ok: 2 sessions, 6 events\n"
 
 
 def test_copying_from_the_shell(cli: Cli, filled: Store, sqlite_url: str, tmp_path: Path) -> None:

@@ -340,6 +340,17 @@ def test_a_database_of_nothing_known_or_of_several_is_refused(empty: Store, tmp_
         migrate(empty, f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(turnlog.InvalidInput, match="expected one of sqlite"):
         migrate(empty, "mongodb://localhost")
+    (tmp_path / "x.db").write_bytes(b"no database at all" * 99)
+    with pytest.raises(turnlog.StoreUnavailable, match="file is not a database"):
+        migrate(empty, f"sqlite:///{tmp_path}/x.db")
+    for url in ("postgresql://u:hush@127.0.0.1:1/d?connect_timeout=2", "redis://:hush@127.0.0.1:1/0"):
+        with pytest.raises(turnlog.StoreUnavailable, match="127.0.0.1") as caught:
+            migrate(empty, url)
+        assert "hush" not in str(caught.value)
+    for url in ("postgresql://u:hush@host:port/d", "redis://:hush@host:port/0"):
+        with pytest.raises(turnlog.InvalidInput, match="expected") as refused:
+            migrate(empty, url)
+        assert "hush" not in str(refused.value)
     two = old.SQLITE_STORE + old.FALAI_1
     url = old.made(tmp_path / "t.db", two, ("agent_sessions", [old.falai_session("s1")]))
     with pytest.raises(turnlog.InvalidInput, match="of one system, found"):
