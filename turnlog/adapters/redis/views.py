@@ -18,6 +18,7 @@ import redis
 
 from turnlog.adapters.held import Held
 from turnlog.adapters.redis import books, connection, dropping, projecting
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.comparing import differences
 from turnlog.adapters.redis.connection import ANSWERING, Connection
 from turnlog.adapters.redis.lease import Lease, Turn, lost
@@ -29,7 +30,9 @@ from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.applying import Applied, try_to_forget
 from turnlog.projections.view_store import Checkpoint, StoredView, Trial, View, ViewStore
 
-PAGE = 1_000
+STEP = 1_000
+"""So many rows are written at a time where a view is built."""
+PAGE = 500
 """Events a transaction; the server writes it in one go, which takes some milliseconds."""
 
 
@@ -43,7 +46,7 @@ class Bench(NamedTuple):
 class RedisViews:
     """The views of one log. The recorder is given it too, so that what is erased is forgotten here."""
 
-    def __init__(self, server: Server, bench: Bench | None = None) -> None:
+    def __init__(self, server: Server | Cluster, bench: Bench | None = None) -> None:
         self._server = server
         self._root = root = server.keys.views
         self._bench = bench
@@ -103,7 +106,7 @@ class RedisViews:
                 return
             opened = self._opened(turn)
             yield opened
-            self._commit(opened, self._server.keys.lease)
+            self.commit(opened)
 
     @contextmanager
     def _at_bench(self, bench: Bench) -> Generator[Connection, None, None]:
@@ -114,7 +117,7 @@ class RedisViews:
             bench.turn.renew()
             opened = self._opened(bench.turn)
             yield opened
-            self._commit(opened, bench.turn.key)
+            self._commit_in_steps(opened, bench.turn)
 
     @contextmanager
     def erasing(self, *, wait: bool = True) -> Generator[Connection | None, None, None]:
@@ -137,12 +140,33 @@ class RedisViews:
     def _opened(self, turn: Turn) -> Connection:
         return connection.in_redis(self._server, self._root, self._books, turn.token, turn.renew)
 
-    def _commit(self, opened: Connection, lease: bytes) -> None:
-        """Write all of it; who lost the answer writes it again, which is the same as long as his turn lasts."""
-        writes = opened.writes()
-        if writes == [0]:
+    def commit(self, connection: Connection, lease: bytes | None = None) -> None:
+        """Write all of it; who lost the answer writes it again, which is the same as long as his turn lasts.
+
+        Raises:
+            StoreUnavailable: the turn was over.
+        """
+        self._run(connection, connection.writes(), lease or self._server.keys.lease)
+
+    def _commit_in_steps(self, connection: Connection, turn: Turn) -> None:
+        """Write all of it where nobody reads yet: a page there is large, and the server serves others in between.
+
+        Where that is cut off, what is there is begun anew.
+        """
+        writes = connection.writes()
+        if len(connection.tables) <= STEP:
+            self._run(connection, writes, turn.key)
             return
-        if not self._server.read_script(WRITE, (lease,), (opened.lease, *writes)):
+        before = self._opened(turn)
+        books.tear(before, torn=True)
+        self._run(before, before.writes(), turn.key)
+        books.tear(connection, torn=False)
+        for step in connection.tables.steps(self._root, STEP, self._books):
+            turn.renew()
+            self._run(connection, step, turn.key)
+
+    def _run(self, connection: Connection, writes: list[bytes | str | int], lease: bytes) -> None:
+        if writes != [0] and not self._server.read_script(WRITE, (lease,), (connection.lease, *writes)):
             raise lost(self._server)
 
     def attempt(self, connection: Connection) -> AbstractContextManager[None]:
@@ -216,6 +240,7 @@ class RedisViews:
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
         with self._required() as connection:
+            books.tear(connection, torn=False)
             self._parking.clear(connection, view.name)
             self.install(connection, view)
         dropping.drop_replaced(self._server, self._root, self, view.name)
@@ -261,6 +286,9 @@ class RedisViews:
         with workshop._required() as connection:
             if view.name not in workshop.checkpoints(connection):
                 workshop.install(connection, view)
+            torn = books.is_torn(connection)
+        if torn:
+            workshop.restart(view)
         return workshop
 
     def _drop(self, bench: Bench, name: str) -> None:

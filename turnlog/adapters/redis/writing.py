@@ -7,17 +7,17 @@ An append that erases has its turn at the views, too, so that what they forget i
 
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
-from turnlog.adapters.attempt import Taken, Undone
-from turnlog.adapters.redis.log import NOTHING, Also, Log, Overdue
+from turnlog.adapters.attempt import Taken, Undone, appended
+from turnlog.adapters.redis.log import HOLD_S, NOTHING, Also, Log, Overdue
 from turnlog.adapters.redis.scripts import HOLD
 from turnlog.adapters.redis.wire import Cut, Unsent, translating
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
-HOLD_S = 10.0
 SOME = 100
 """So many sessions are looked for at a time that are overdue."""
 
@@ -40,6 +40,10 @@ class Forgetting(Protocol):
 
         Without ``wait`` it lends ``None`` where somebody else is writing.
         """
+        ...
+
+    def commit(self, connection: Any) -> None:
+        """Write what they forget, where the append cannot."""
         ...
 
     def forget(self, connection: Any, tenant: str, session_id: str) -> list[str]:
@@ -71,7 +75,7 @@ class Appending:
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:  # noqa: ARG002 - the port's
         """Commit what ``again`` returns, if it fits what is there by then."""
         reader = Holding(self._log)
-        return self._write(again(reader), Also(token=reader.token, read=tuple(reader.held)))
+        return self._write(again(reader), Also(token=reader.token, read=tuple(reader.held), since=reader.since))
 
     def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
@@ -99,7 +103,23 @@ class Appending:
                 if batch.erase:
                     tenant, _, session_id = batch.stream.partition("/")
                     views.forget(connection, tenant, session_id)
+            if self._log.views_apart:
+                positions = self._log.append(batches, also)
+                views.commit(connection)  # if that is not to be: they forget when they catch up
+                return positions
             return self._log.append(batches, also._replace(lease=connection.lease, views=connection.writes()))
+
+
+class OneByOne:
+    """Appends that are never put together: on a cluster those of several sessions are not one."""
+
+    def __init__(self, appending: Appending, timeout_s: float) -> None:
+        self._appending = appending
+        self._timeout_s = timeout_s
+
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
+        """Commit ``batches``, see ``Recorder``."""
+        return appended(self._appending, batches, again, timeout_s=self._timeout_s)
 
 
 class Sweeper:
@@ -128,7 +148,9 @@ class Sweeper:
                 self._views.forget(connection, *stream.split("/", 1))
                 also = Also(lease=connection.lease, views=connection.writes())
                 with translating(self._log.server.name):
-                    ended.append(self._log.sweep(stream, also))
+                    ended.append(self._log.sweep(stream, NOTHING if self._log.views_apart else also))
+                if self._log.views_apart:
+                    self._views.commit(connection)
         return all(ended)
 
 
@@ -138,6 +160,7 @@ class Holding:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.token = uuid4().hex
+        self.since = monotonic()
         self.held: dict[str, None] = {}
         """The streams."""
 
@@ -162,7 +185,7 @@ class Holding:
         if stream in self.held:
             return
         with _undone():
-            self._log.server.run(HOLD, (self._log.keys.reading(stream),), (self.token, round(HOLD_S * 1000)))
+            self._log.server.run(HOLD, (self._log.reading_key(stream),), (self.token, round(HOLD_S * 1000)))
         self.held[stream] = None
 
 
