@@ -32,9 +32,7 @@ MOST_PARTITIONS = 256
 MOST_SHARDS = 1024
 
 
-def connect(
-    url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]
-) -> Backend:
+def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     """Open the backend that ``url`` names, or is. ``options`` are taken out as they are used.
 
     Raises:
