@@ -111,6 +111,13 @@ def redis() -> Iterator[servers.Redis]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[servers.RedisCluster]:
+    """A Redis Cluster of this test run's own (one for each process of it that needs one)."""
+    with servers.RedisCluster(servers.redis_server_or_skip()) as cluster:
+        yield cluster
+
+
 @pytest.fixture
 def redis_url(redis: servers.Redis) -> Iterator[str]:
     """An empty Redis database."""

@@ -25,6 +25,7 @@ from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql.benches import Benches
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.views import PostgreSQLViews
+from turnlog.adapters.redis.log import Log as RedisLog
 from turnlog.adapters.redis.recorder import RedisRecorder
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.views import RedisViews
@@ -89,7 +90,7 @@ class Log:
     def _open_redis(self, url: str, *, read_only: bool) -> None:
         self.database = Server(url, read_only=read_only)
         self.views = RedisViews(self.database)
-        self.recorder = RedisRecorder(self.database, self.views)
+        self.recorder = RedisRecorder(RedisLog(self.database, self.database.keys), self.views)
         self.recorder.prepare()
 
     @property

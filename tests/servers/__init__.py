@@ -10,6 +10,7 @@ from tests.servers.mongodb import MongoDB, mongod_or_skip
 from tests.servers.opensearch import OpenSearch, opensearch_or_skip
 from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
 from tests.servers.redis import Redis, redis_server_or_skip
+from tests.servers.redis_cluster import RedisCluster
 from tests.servers.starting import HOST, UNTESTED, hostile
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "OpenSearch",
     "PostgreSQL",
     "Redis",
+    "RedisCluster",
     "binaries_or_skip",
     "hostile",
     "mariadbd_or_skip",

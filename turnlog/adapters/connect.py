@@ -247,27 +247,36 @@ def _replicas(field: str, value: object) -> int:
 
 
 def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.redis.cluster import Cluster
+    from turnlog.adapters.redis.log import Log
+    from turnlog.adapters.redis.partitions import PartitionedLog
     from turnlog.adapters.redis.recorder import RedisRecorder
     from turnlog.adapters.redis.server import Server
     from turnlog.adapters.redis.views import RedisViews
 
-    server = Server(
-        url,
-        durability=durability,
-        timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
-        size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
-        read_only=inputs.flag("read_only", options.pop("read_only", False)),
-        prefix=options.pop("prefix", None),
-    )
+    given: dict[str, Any] = {
+        "durability": durability,
+        "timeout_s": inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        "size": inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        "read_only": inputs.flag("read_only", options.pop("read_only", False)),
+        "prefix": options.pop("prefix", None),
+    }
     ttl_s = options.pop("ttl_s", None)
-    try:
-        if ttl_s is not None:
-            ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+    if ttl_s is not None:
+        ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+    if url.partition("://")[0].endswith("+cluster"):
+        partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
+        cluster = Cluster(url, **given)
+        views = RedisViews(cluster)
+        recorder = RedisRecorder(PartitionedLog(cluster, ttl_s=ttl_s, partitions=partitions), views)
+    else:
+        server = Server(url, **given)
         views = RedisViews(server)
-        recorder = RedisRecorder(server, views, ttl_s=ttl_s)
+        recorder = RedisRecorder(Log(server, server.keys, ttl_s=ttl_s), views)
+    try:
         recorder.prepare()
     except BaseException:
-        server.close()
+        recorder.close()
         raise
     return Backend(recorder, views)
 
