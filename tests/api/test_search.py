@@ -1,7 +1,6 @@
 """Searching messages, on every backend."""
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -165,18 +164,22 @@ def talked(store: ConversationStore) -> None:
 QUERIES = ("the", "said", "reworded", "crème", "after", "京", "said two")
 
 
-def test_reading_finds_what_an_index_finds(
-    store: ConversationStore, reopen: Callable[[], ConversationStore], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A store of views that keeps no index gives the same answers, page by page."""
-    talked(store)
-    plain = reopen()
-    expected = [[found(store, query, limit=3, **wanted) for query in QUERIES] for wanted in ({}, {"user_id": "u1"})]
-    assert all(expected[0][:3])
-    monkeypatch.setattr(plain._views, "searches", False, raising=False)  # noqa: SLF001 - no SQLite without FTS5 is at hand
-    assert [
-        [found(plain, query, limit=3, **wanted) for query in QUERIES] for wanted in ({}, {"user_id": "u1"})
-    ] == expected
+def test_without_full_text_search(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python whose SQLite has none reads the messages, with the same answers, and leaves the others' index alone."""
+    with turnlog.open(sqlite_url) as store:
+        talked(store)
+        expected = [[found(store, query, limit=3, **wanted) for query in QUERIES] for wanted in ({}, {"user_id": "u1"})]
+        assert all(expected[0][:3])
+        monkeypatch.setattr("turnlog.adapters.sqlite.views.has_fts5", lambda: False)
+        with turnlog.open(sqlite_url) as plain:
+            read = [[found(plain, query, limit=3, **wanted) for query in QUERIES] for wanted in ({}, {"user_id": "u1"})]
+            assert read == expected
+            erasure = plain.get("s0").delete().erasure
+            assert erasure is not None
+            assert any("message_search" in words for words in erasure.pending)
+        store.catch_up()
+        assert "plain" not in found(store, "don't")
+        assert store.verify().ok
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql", "mariadb"], indirect=True)
