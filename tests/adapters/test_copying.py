@@ -1,6 +1,7 @@
 """Copying a log to another store: the same log, whatever the two backends; stopped, killed, followed, refused."""
 
 import io
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import turnlog
-from tests.adapters.commands import ROOT, Cli
+from tests.adapters.commands import ROOT, Cli, process, wait_for
 from tests.adapters.exports import Store, exported, fill, lines_of, packed, without_positions
 from turnlog.adapters.inside import decider_of
 from turnlog.adapters.transfer.copying import CopyProgress, copy_log
@@ -179,7 +181,7 @@ def test_a_copy_that_was_stopped_or_killed_goes_on(sqlite_url: str, tmp_path: Pa
             assert_same(source, copy)
 
 
-def test_turns_that_were_written_at_the_same_time_are_restored_and_copied(empty: Store) -> None:
+def test_turns_that_were_written_at_the_same_time_are_restored(empty: Store, tmp_path: Path) -> None:
     """Where appends take no lock, events of one turn stand between those of another: both are whole."""
     with turnlog.open("memory://") as source:
         for name in "ab":
@@ -195,6 +197,9 @@ def test_turns_that_were_written_at_the_same_time_are_restored_and_copied(empty:
     report = restore_log(empty, packed([first, *mixed, end]))
     assert (report.restored, report.refused) == (6, ())
     assert empty.verify().ok
+    (tmp_path / "log").write_bytes(packed([first, *mixed, end]).read())
+    command = [sys.executable, str(ROOT / "scripts" / "verify_log.py"), str(tmp_path / "log")]
+    assert subprocess.run(command, capture_output=True, check=False).stdout == b"ok: 2 sessions, 6 events\n"
 
 
 def test_copying_from_the_shell(cli: Cli, filled: Store, sqlite_url: str, tmp_path: Path) -> None:
@@ -209,3 +214,17 @@ def test_copying_from_the_shell(cli: Cli, filled: Store, sqlite_url: str, tmp_pa
         assert_same(filled, copy)
     assert "the same store" in cli("copy", target, target, code=2).err
     assert "there is no store" in cli("copy", f"{sqlite_url}x", target, code=2).err
+
+
+def test_following_from_the_shell(filled: Store, sqlite_url: str, tmp_path: Path) -> None:
+    """`turnlog copy --follow` copies what is written from then on, and ends well at SIGTERM."""
+    target = f"sqlite:///{tmp_path}/copy.db"
+    running = process("copy", sqlite_url, target, "--follow", "--json")
+    with turnlog.open(target) as copy:
+        wait_for(lambda: copy.position == 10)
+        filled.get("t").add_message("user", "more", message_id="m-9")
+        wait_for(lambda: copy.position == 11)
+        running.send_signal(signal.SIGTERM)
+        out, err = running.communicate(timeout=60)
+        assert (running.returncode, msgspec.json.decode(out)["copied"]) == (0, 11), err
+        assert_same(filled, copy)

@@ -7,6 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 
 import turnlog
 from tests.adapters import old_systems as old
@@ -209,6 +211,22 @@ def test_sessions_of_falai_in_postgresql(empty: Store, postgresql_url: str) -> N
     again(empty, postgresql_url)
 
 
+def test_an_agent_db_in_mariadb(empty: Store, mariadb_url: str) -> None:
+    """A server of MariaDB is read like the others; what an AgentDb makes there has the same columns."""
+    ddl = old.AGENT_DB.partition(";")[0].replace("TEXT PRIMARY KEY", "VARCHAR(255) PRIMARY KEY")
+    url = make_url(mariadb_url).set(drivername="mariadb+pymysql")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(ddl.replace(" INTEGER", " BIGINT")))
+        words = (
+            "INSERT INTO agent_sessions (session_id, session_data, created_at, updated_at) VALUES ('d1', :data, 1, 2)"
+        )
+        connection.execute(text(words), {"data": json.dumps({"messages": B_MESSAGES})})
+    engine.dispose()
+    report = migrate(empty, mariadb_url)
+    assert (report.imported, len(told(empty, "d1"))) == (1, 4)
+
+
 B_MESSAGES: list[old.Json] = [
     {"role": "system", "content": "Be kind"},
     {"role": "user", "content": [{"type": "text", "text": "hi"}]},
@@ -322,6 +340,17 @@ def test_a_database_of_nothing_known_or_of_several_is_refused(empty: Store, tmp_
         migrate(empty, f"sqlite:///{tmp_path}/none.db")
     with pytest.raises(turnlog.InvalidInput, match="expected one of sqlite"):
         migrate(empty, "mongodb://localhost")
+    (tmp_path / "x.db").write_bytes(b"no database at all" * 99)
+    with pytest.raises(turnlog.StoreUnavailable, match="file is not a database"):
+        migrate(empty, f"sqlite:///{tmp_path}/x.db")
+    for url in ("postgresql://u:hush@127.0.0.1:1/d?connect_timeout=2", "redis://:hush@127.0.0.1:1/0"):
+        with pytest.raises(turnlog.StoreUnavailable, match="127.0.0.1") as caught:
+            migrate(empty, url)
+        assert "hush" not in str(caught.value)
+    for url in ("postgresql://u:hush@host:port/d", "redis://:hush@host:port/0"):
+        with pytest.raises(turnlog.InvalidInput, match="expected") as refused:
+            migrate(empty, url)
+        assert "hush" not in str(refused.value)
     two = old.SQLITE_STORE + old.FALAI_1
     url = old.made(tmp_path / "t.db", two, ("agent_sessions", [old.falai_session("s1")]))
     with pytest.raises(turnlog.InvalidInput, match="of one system, found"):

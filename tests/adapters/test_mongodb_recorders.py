@@ -10,16 +10,15 @@ import pytest
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
-from tests.contracts.library_cases import TextIds, UuidIds
-from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract
-from tests.contracts.rows import batch, grow, tombstone, write
-from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from turnlog.adapters import mongodb as mongo
 from turnlog.adapters.connect import connect
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import ConcurrencyConflict, InvalidInput, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
+from turnlog.testing.contracts import Damage, RecorderContract, StoredRowsContract, TwoTenantsContract
+from turnlog.testing.contracts.library import TextIds, UuidIds
+from turnlog.testing.contracts.rows import batch, grow, tombstone, write
 
 R = TypeVar("R", bound=mongo.MongoDBAggregateRecorder | mongo.MongoDBTrackingRecorder)
 S, T = "default/s", "default/t"

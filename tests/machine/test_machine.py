@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.machine.places import drop_place, new_place
-from tests.servers import MariaDB, PostgreSQL, Redis
+from tests.servers import MariaDB, MongoDB, PostgreSQL, Redis
 from turnlog.testing.machine import StoreMachine
 
 QUICK = settings(
@@ -37,7 +37,7 @@ class OnServer(StoreMachine):
     """On a server that the fixture named ``kind`` starts."""
 
     kind: ClassVar[str]
-    server: ClassVar[PostgreSQL | MariaDB | Redis]
+    server: ClassVar[PostgreSQL | MariaDB | Redis | MongoDB]
 
     def new_url(self) -> str:
         return new_place(self.server)
@@ -58,7 +58,14 @@ class OnRedis(OnServer):
     kind = "redis"
 
 
-@pytest.fixture(params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis], ids=lambda machine: machine.__name__)
+class OnMongoDB(OnServer):
+    kind = "mongodb"
+
+
+MACHINES = (OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnMongoDB)
+
+
+@pytest.fixture(params=MACHINES, ids=lambda machine: machine.__name__)
 def machine(request: pytest.FixtureRequest) -> type[StoreMachine]:
     """The state machine on each backend."""
     chosen: type[StoreMachine] = request.param

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import turnlog
 from tests.machine.places import drop_place, new_place
-from tests.servers import MariaDB, PostgreSQL, Redis
+from tests.servers import MariaDB, MongoDB, PostgreSQL, Redis
 from turnlog import ConversationStore, Message, Receipt, Session, TurnlogError
 from turnlog.testing.machine import commands
 from turnlog.testing.machine.commands import Said
@@ -24,10 +24,10 @@ _DIFFERENT = ("hash", "durability", "size_bytes")
 """What differs from store to store: hashes, for their salt, and what a storage says of itself."""
 
 
-@pytest.fixture(scope="module", params=["postgresql", "mariadb", "redis"])
-def server(request: pytest.FixtureRequest) -> PostgreSQL | MariaDB | Redis:
+@pytest.fixture(scope="module", params=["postgresql", "mariadb", "redis", "mongodb"])
+def server(request: pytest.FixtureRequest) -> PostgreSQL | MariaDB | Redis | MongoDB:
     """A server of each kind."""
-    started: PostgreSQL | MariaDB | Redis = request.getfixturevalue(request.param)
+    started: PostgreSQL | MariaDB | Redis | MongoDB = request.getfixturevalue(request.param)
     return started
 
 
@@ -42,7 +42,7 @@ def test_two_backends_give_the_same_answers(turns: list[tuple[str, list[Said]]])
 @given(turns=_turns)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_a_server_gives_the_same_answers(
-    server: PostgreSQL | MariaDB | Redis, turns: list[tuple[str, list[Said]]]
+    server: PostgreSQL | MariaDB | Redis | MongoDB, turns: list[tuple[str, list[Said]]]
 ) -> None:
     """Those too: one writer gets positions without gaps there as well."""
     url = new_place(server)

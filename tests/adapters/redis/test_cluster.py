@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 import turnlog
-from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract, UnlockedContract
-from tests.contracts.rows import batch, grow
 from tests.servers import RedisCluster
 from turnlog.adapters.connect import connect
 from turnlog.adapters.inside import decider_of
@@ -16,6 +14,8 @@ from turnlog.adapters.redis.partitions import PartitionedLog
 from turnlog.adapters.redis.recorder import RedisRecorder
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.projections.backend import Backend
+from turnlog.testing.contracts import RecorderContract, TwoTenantsContract, UnlockedContract
+from turnlog.testing.contracts.rows import batch, grow
 from turnlog.testing.contracts.views import ViewsContract
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from turnlog.adapters.connect import sqlite_path
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
@@ -79,7 +79,7 @@ def open_database(url: str) -> Generator[Database, None, None]:
     """Open the database that a URL names; it must be there.
 
     Raises:
-        InvalidInput: there is no such file.
+        InvalidInput: there is no such file, the URL is none, or its driver is not installed.
         StoreUnavailable: it cannot be reached or read; no password is in the message.
     """
     engine = _engine(url)
@@ -88,7 +88,8 @@ def open_database(url: str) -> Generator[Database, None, None]:
             yield Database(connection)
     except SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or type(error).__name__
-        raise StoreUnavailable(f"{make_url(url).render_as_string(hide_password=True)}: {cause}") from error
+        where = make_url(url).set(query={}).render_as_string(hide_password=True)
+        raise StoreUnavailable(f"{where}: {cause}") from error
     finally:
         engine.dispose()
 
@@ -107,7 +108,12 @@ def _engine(url: str) -> sa.Engine:
         return sa.create_engine("sqlite://", creator=connect, poolclass=sa.NullPool)
     scheme, _, rest = url.partition("://")
     driver = _DRIVERS[scheme.partition("+")[0]]
-    engine = sa.create_engine(f"{driver}://{rest}", poolclass=sa.NullPool)
+    try:
+        engine = sa.create_engine(f"{driver}://{rest}", poolclass=sa.NullPool)
+    except (ArgumentError, ValueError) as error:  # its words quote the URL
+        raise InvalidInput("source", "expected scheme://user:password@host:port/database") from error
+    except ImportError as error:
+        raise InvalidInput("source", f"reading it needs a driver that is not installed: {error.name}") from error
     return engine.execution_options(isolation_level="REPEATABLE READ")
 
 

@@ -6,6 +6,7 @@ Keys are found by SCAN, so a server in use is not blocked; what expires while it
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from turnlog.adapters.migration import confused
 from turnlog.adapters.migration.session import Found, Note, Unreadable
@@ -32,7 +33,7 @@ def open_redis(url: str) -> Generator[Any, None, None]:
     """Open the server that a URL names.
 
     Raises:
-        InvalidInput: redis-py is not installed.
+        InvalidInput: redis-py is not installed, or the URL is none.
         StoreUnavailable: it cannot be reached; no password is in the message.
     """
     try:
@@ -40,12 +41,14 @@ def open_redis(url: str) -> Generator[Any, None, None]:
     except ImportError as error:
         raise InvalidInput("source", "reading Redis needs redis-py: pip install 'turnlog[redis]'") from error
     connecting: Any = redis.Redis  # its types leave from_url half unknown
-    client = connecting.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+    try:
+        client = connecting.from_url(url, decode_responses=True, encoding_errors="surrogateescape")
+    except ValueError as error:
+        raise InvalidInput("source", "expected redis://user:password@host:port/number") from error
     try:
         yield client
     except redis.RedisError as error:
-        host = url.rpartition("@")[2].removeprefix("redis://")
-        raise StoreUnavailable(f"redis at {host}: {error}") from error
+        raise StoreUnavailable(f"redis at {urlsplit(url).hostname}: {error}") from error
     finally:
         client.close()
 
