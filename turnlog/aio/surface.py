@@ -759,7 +759,8 @@ def open(  # noqa: A001 - as turnlog.open
         url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
             or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested),
             ``mongodb://user@host/database`` (a replica set), ``redis://host`` or ``redis+cluster://host``
-            (docs/redis.md). Also a URL that an installed package knows, or a ``Backend`` of one's own: docs/adapters.md.
+            (docs/redis.md). Also a URL that an installed package knows, or a ``Backend`` of one's own
+            (docs/adapters.md).
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an
