@@ -10,7 +10,6 @@ import subprocess
 import urllib.request
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 from tests.servers.starting import HOST, free_port, missing
 
@@ -67,18 +66,21 @@ class OpenSearch:
         port = free_port()
         log = (self._directory / "log").open("wb")
         classes = f"{self._home}:{(self._home / 'classpath').read_text().strip()}"
-        arguments = (str(self._directory), str(port), str(free_port()), str(owner))
+        node = ["java", *_OPTIONS, "-cp", classes, "Launch"]
+        node += [str(self._directory), str(port), str(free_port()), str(owner)]
         with log:
-            process: Any = subprocess.Popen(
-                [shutil.which("java") or "java", *_OPTIONS, "-cp", classes, "Launch", *arguments],
+            # in the background of a shell that ends at once: it outlives the process that starts it
+            subprocess.run(
+                ["/bin/sh", "-c", '("$@"; touch "$0") &', str(self._directory / "ended"), *node],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # it outlives the process that starts it
+                start_new_session=True,
+                check=True,
             )
         deadline = monotonic() + READY_S
         while not (self._directory / "ready").exists():
-            if process.poll() is not None or monotonic() > deadline:
+            if (self._directory / "ended").exists() or monotonic() > deadline:
                 said = (self._directory / "log").read_text(errors="replace")
                 raise RuntimeError(f"OpenSearch did not start; it said: {said[-3000:]}")
             sleep(0.05)
