@@ -8,7 +8,7 @@ skipped and the run's last lines say so; in CI that is a failure.
 from tests.servers.mariadb import MariaDB, mariadbd_or_skip
 from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
 from tests.servers.redis import Redis, redis_server_or_skip
-from tests.servers.starting import HOST, UNTESTED, hostile
+from tests.servers.starting import HOST, UNTESTED, Server, hostile
 
 __all__ = [
     "HOST",
@@ -16,6 +16,7 @@ __all__ = [
     "MariaDB",
     "PostgreSQL",
     "Redis",
+    "Server",
     "binaries_or_skip",
     "hostile",
     "mariadbd_or_skip",
