@@ -83,10 +83,40 @@ def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def mongodb() -> Iterator[servers.MongoDB]:
+    """A replica set of one member, of this test run's own (one for each process of it), not safe from a crash."""
+    with servers.MongoDB(servers.mongod_or_skip()) as server:
+        yield server
+
+
+@pytest.fixture
+def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
+    """A MongoDB database that does not exist yet."""
+    made = mongodb.new_place()
+    yield made
+    mongodb.drop_place(made)
+
+
+@pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> servers.OpenSearch:
+    """An OpenSearch node that all processes of this test run share."""
+    home = servers.opensearch_or_skip()
+    shared = tmp_path_factory.getbasetemp()
+    return servers.OpenSearch(home, shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared)
+
+
+@pytest.fixture(scope="session")
 def redis() -> Iterator[servers.Redis]:
     """A Redis server of this test run's own (one for each process of it)."""
     with servers.Redis(servers.redis_server_or_skip()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[servers.RedisCluster]:
+    """A Redis Cluster of this test run's own (one for each process of it that needs one)."""
+    with servers.RedisCluster(servers.redis_server_or_skip()) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -109,19 +139,24 @@ def mariadb_again(mariadb: servers.MariaDB) -> Again:
     return Again(mariadb)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis", "mongodb"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A store on every backend that does not exist yet, or that is there (on PostgreSQL and MariaDB) and is empty."""
-    match request.param:
+    yield from place(request, request.param)
+
+
+def place(request: pytest.FixtureRequest, backend: str) -> Iterator[str]:
+    """Lend the URL of an empty store on a backend."""
+    match backend:
         case "memory":
             yield "memory://"
         case "postgresql" | "mariadb":
-            places: Again = request.getfixturevalue(f"{request.param}_again")
+            places: Again = request.getfixturevalue(f"{backend}_again")
             given = places.take()
             yield given
             places.give_back(given)
-        case other:
-            yield request.getfixturevalue(f"{other}_url")
+        case _:
+            yield str(request.getfixturevalue(f"{backend}_url"))
 
 
 @pytest.fixture

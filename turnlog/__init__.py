@@ -6,6 +6,7 @@ session.add_message("user", "A table for two, please")
 """
 
 from turnlog.domain import events
+from turnlog.domain.analytics import DayCount, FoundMessage, ResponseTimes, SessionCount, Snippet, StepOutcome
 from turnlog.domain.errors import (
     ConcurrencyConflict,
     CorruptLog,
@@ -47,6 +48,7 @@ from turnlog.domain.values import (
     VerificationReport,
     ViewStatus,
 )
+from turnlog.followed import Followed, Lag, follow
 from turnlog.projections.backend import Backend
 from turnlog.session import Session
 from turnlog.store import ConversationStore, open  # noqa: A004 - as in gzip.open
@@ -59,13 +61,17 @@ __all__ = [
     "ConcurrencyConflict",
     "ConversationStore",
     "CorruptLog",
+    "DayCount",
     "Diff",
     "Erasure",
     "ErasureReport",
     "Failure",
+    "Followed",
+    "FoundMessage",
     "Head",
     "IdempotencyConflict",
     "InvalidInput",
+    "Lag",
     "Message",
     "NotOwner",
     "OutcomeUnknown",
@@ -73,18 +79,22 @@ __all__ = [
     "RebuildProgress",
     "Receipt",
     "RecordedEvent",
+    "ResponseTimes",
     "RouteVisit",
     "RuleViolation",
     "Run",
     "SearchHit",
     "Session",
     "SessionClosed",
+    "SessionCount",
     "SessionGone",
     "SessionNotFound",
     "SessionState",
     "SessionSummary",
+    "Snippet",
     "Stats",
     "Step",
+    "StepOutcome",
     "StepVisit",
     "StoreError",
     "StoreUnavailable",
@@ -97,5 +107,6 @@ __all__ = [
     "VerificationReport",
     "ViewStatus",
     "events",
+    "follow",
     "open",
 ]

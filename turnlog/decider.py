@@ -149,7 +149,7 @@ class Decider:
         """
         reader = reader or self.recorder
         with self.watch.doing("load") as facts:
-            if known is not None and self.recorder.durability == PENDING and not self._stands(reader, known):
+            if known is not None and self._may_be_gone() and not self._stands(reader, known):
                 known = None
             loaded = known or self._snapshot(reader, session_id) or self.nothing(session_id)
             newest = self._forward(reader, session_id, loaded, None)
@@ -186,8 +186,12 @@ class Decider:
             return None
         return Loaded(_decode_state(row.state), row.hash)
 
+    def _may_be_gone(self) -> bool:
+        """Return whether what was read may be gone: rolled back with what was pending, or expired (on Redis)."""
+        return self.recorder.durability == PENDING or getattr(self.recorder, "expires", False)
+
     def _stands(self, reader: Reader, known: Loaded) -> bool:
-        """Return whether what is known is still there: what is pending may have been rolled back meanwhile."""
+        """Return whether what is known is still there."""
         version = known.state.version
         return version == 0 or _has(reader, self.stream(known.state.id), version, known.hash)
 

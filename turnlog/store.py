@@ -281,24 +281,28 @@ class ConversationStore:
         undone alone, and the transaction can go on. Everything can be read, what is not committed yet too (only
         ``events()`` and ``position`` leave that out: it has no settled place in the log). A receipt's ``durability`` is
         ``pending`` and its ``position`` holds if the transaction is committed. Until it ends, whoever else writes to
-        the same sessions waits, and readers of the log are not shown what was written after its first append; with
-        ``ordering="strict"`` every writer waits. Keep it short.
+        the same sessions waits, and readers of the log are not shown what was written after its first append. On
+        MariaDB, and with ``ordering="strict"``, **every** writer waits from its first append on, this store's own calls
+        in the same thread too: they would wait for themselves. Keep it short.
 
         Nobody is told of the commit: ``on_committed`` is not called, and who subscribes sees the events within half a
         second. What a handle knows and was rolled back it forgets when it next writes, or with ``refresh()``. Refused
         are ``subscribe``, ``on_committed``, ``verify`` of all, whatever erases, and whatever writes views.
 
         Args:
-            connection: a ``psycopg.Connection`` to this store's database, in a READ COMMITTED transaction.
+            connection: a ``psycopg.Connection`` to this store's database, or a ``pymysql.Connection`` to its server,
+                in a READ COMMITTED transaction. On MariaDB the session has to be set to that: it is not by default.
 
         Raises:
-            InvalidInput: it is not such a connection, or the store is not on PostgreSQL.
+            InvalidInput: it is not such a connection, or the store is on neither.
             StoreUnavailable: the connection is closed, or its transaction has failed.
         """
         self._require_own("using")
         using = self._parts.backend.using
         if using is None:
-            raise InvalidInput("using", "needs a store on PostgreSQL; here an application's rows are somewhere else")
+            raise InvalidInput(
+                "using", "needs a store on PostgreSQL or MariaDB; here an application's rows are somewhere else"
+            )
         return ConversationStore(self._parts.inside(using(connection)), self._user)
 
     # --- queries ------------------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import turnlog
+from tests import servers
 from tests.adapters.commands import Cli, Done
 from tests.adapters.exports import Store, fill
+from tests.adapters.opensearch_indices import Indices
 from tests.adapters.talks import Json, Write
 from turnlog.adapters.cli.app import run
 
@@ -71,3 +73,11 @@ def empty() -> Iterator[Store]:
     """Another store, empty."""
     with turnlog.open("memory://") as opened:
         yield opened
+
+
+@pytest.fixture
+def indices(opensearch: servers.OpenSearch) -> Iterator[Indices]:
+    """Indices of this test's own, none of them there yet."""
+    made = Indices(opensearch)
+    yield made
+    opensearch.drop(made.prefix)

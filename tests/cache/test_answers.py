@@ -188,6 +188,8 @@ def test_the_call_that_makes_an_answer_cannot_wait_for_it(cache: ResponseCache) 
         ("memory://x", {}, "url"),
         ("sqlite://", {}, "url"),
         ("redis://:hunter2@localhost:hunter2/0", {}, "url"),
+        ("redis://localhost/0?password=hunter2", {}, "url"),
+        ("redis://localhost/0?decode_responses=yes", {}, "url"),
         ("memory://", {"ttl_s": 0}, "ttl_s"),
         ("memory://", {"lease_s": -1}, "lease_s"),
         ("memory://", {"rest_s": None}, "rest_s"),

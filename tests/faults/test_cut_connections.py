@@ -16,7 +16,9 @@ import pytest
 import turnlog
 from tests.faults.conftest import Server
 from tests.faults.proxy import COMMIT, Cut, How, Proxy, When
+from tests.servers import MariaDB
 from turnlog import events as e
+from turnlog.adapters.mariadb import connection, pool
 from turnlog.domain.errors import OutcomeUnknown, SessionGone, StoreUnavailable
 from turnlog.domain.mapper import Codec
 
@@ -234,7 +236,8 @@ def test_cut_after_the_commit(
 def test_half_open(server_url: str, direct: turnlog.ConversationStore, proxy: Proxy, when: When) -> None:
     """A connection that is swallowed without a word is given up after a while; all goes on, on another.
 
-    PyMySQL cannot be asked to look elsewhere whether the server is at work: there a call ends, and says so.
+    PyMySQL cannot be asked to look elsewhere whether the server is at work: there a call that is under way ends, and
+    says so.
     """
     if server_url.startswith("mariadb"):
         pytest.skip("on MariaDB a call on a swallowed connection ends with an error: test_nothing_gets_through")
@@ -252,6 +255,18 @@ def test_half_open(server_url: str, direct: turnlog.ConversationStore, proxy: Pr
         proxy.arm(cut())
         assert len(store.sessions(user_id="u").items) == 2
     assert len(list(direct.events())) == 4
+
+
+def test_swallowed_while_idle(mariadb: MariaDB, mariadb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On MariaDB too, one that nothing was sent on is replaced unseen: it is asked first."""
+    with Proxy(mariadb.port) as proxy, turnlog.open(proxy.url(mariadb_url), timeout_s=3600.0) as store:
+        session = store.session("s", user_id="u")
+        monkeypatch.setattr(pool, "IDLE_S", 0.0)
+        monkeypatch.setattr(connection, "ANSWER_S", 0.2)
+        for call in (partial(session.add_message, "user", "x"), session.history, store.sessions):
+            proxy.arm(Cut(When.BEFORE, How.SILENT))
+            call()
+        assert [message.content for message in session.history()] == ["x"]
 
 
 def test_nothing_gets_through(

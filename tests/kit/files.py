@@ -7,7 +7,7 @@ Order: positions are those of the lines, written under a lock. Durability: ``ful
 import fcntl
 import os
 import threading
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right, insort
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -16,12 +16,11 @@ from typing import Any
 from zlib import crc32
 
 import msgspec
-from eventsourcing.persistence import IntegrityError, ProcessRecorder, Tracking
 
 import turnlog
 from turnlog import ConcurrencyConflict, CorruptLog, OutcomeUnknown, StoreUnavailable
+from turnlog.adapters import process_fork
 from turnlog.adapters.following import News
-from turnlog.adapters.library import OrderedRecorder, of_the_library
 from turnlog.domain.envelope import erase
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
@@ -137,13 +136,28 @@ class Folder:
         self.durability = durability
         self.is_closed = False
         self._segment_bytes = segment_bytes
-        self._contents = Contents()
-        self._number, self._end = 1, 0  # of the segment that is being read, and how far
-        self._mutex, self._reading = threading.Lock(), threading.Lock()
+        self._begin()
+        process_fork.watch(self)
         with translating():
             path.mkdir(parents=True, exist_ok=True)
         with self.writing():
             pass  # what a dead writer left half done is done
+
+    def _begin(self) -> None:
+        self._contents = Contents()
+        self._number, self._end = 1, 0  # of the segment that is being read, and how far
+        self._mutex, self._reading = threading.Lock(), threading.Lock()
+
+    def before_fork(self) -> None:
+        """Let a writer end, or the child would inherit the lock's file, and hold the lock as long as it lives."""
+        self._is_at_rest = self._mutex.acquire(timeout=5)
+
+    def after_fork(self, *, child: bool) -> None:
+        """Go on; in the child from the beginning: another thread may have been in the midst of reading."""
+        if child:
+            self._begin()
+        elif self._is_at_rest:
+            self._mutex.release()
 
     @contextmanager
     def now(self) -> Generator[Contents, None, None]:
@@ -372,46 +386,6 @@ class FileRecorder:
     def close(self) -> None:
         """Refuse further use."""
         self.folder.is_closed = True
-
-
-def has(now: Contents, stream: str, version: int) -> bool:
-    """Return whether a stream has this version."""
-    places = now.streams.get(stream, [])
-    at = bisect_left(places, version, key=version_of)
-    return at < len(places) and places[at][0] == version
-
-
-class FileProcessRecorder(FileRecorder, OrderedRecorder, ProcessRecorder):
-    """The same for programs of ``eventsourcing``: its process recorder, which has what all its recorders have."""
-
-    def __init__(self, path: str | Path, *, originator_id_type: str = "uuid", **options: Any) -> None:
-        FileRecorder.__init__(self, path, **options)
-        OrderedRecorder.__init__(self, originator_id_type=originator_id_type)
-
-    def _insert_events(self, rows: Sequence[tuple[str, int, str, bytes]], **kwargs: Any) -> list[int]:
-        tracking: Tracking | None = kwargs.get("tracking")
-        with self.folder.writing() as now:
-            places = {(stream, version) for stream, version, _, _ in rows}
-            taken = [place for place in places if has(now, *place)]
-            if taken or len(places) < len(rows):
-                raise IntegrityError(f"already recorded, or twice in one append: {taken}")
-            if tracking and tracking.notification_id <= now.tracked.get(tracking.application_name, -1):
-                raise IntegrityError(f"{tracking} is not above what was recorded")
-            reached = (tracking.application_name, tracking.notification_id) if tracking else None
-            first = len(now.rows) + 1
-            self.folder.add(Line(first=first, rows=list(rows), tracking=reached))
-        return list(range(first, first + len(rows)))
-
-    @of_the_library
-    def insert_tracking(self, tracking: Tracking) -> None:
-        """Record how far a reader has come."""
-        self._insert_events((), tracking=tracking)
-
-    @of_the_library
-    def max_tracking_id(self, application_name: str) -> int | None:
-        """Return how far it has come."""
-        with self.folder.now() as now:
-            return now.tracked.get(application_name)
 
 
 def opened(url: str, *, durability: str, options: dict[str, Any]) -> turnlog.Backend:

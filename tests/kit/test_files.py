@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 import turnlog
-from tests.kit.files import FileProcessRecorder, FileRecorder, opened
+from tests.kit.file_library import FileProcessRecorder
+from tests.kit.files import FileRecorder, opened
 from tests.machine.test_machine import FEWER, QUICK
 from turnlog import Backend, ConversationStore, CorruptLog
 from turnlog.adapters.sqlite.private import with_views
@@ -142,6 +143,65 @@ def test_the_store_and_the_model_agree() -> None:
     run_state_machine_as_test(OnFiles, settings=settings(QUICK, max_examples=QUICK.max_examples // FEWER))
 
 
+FORKING = """
+import os
+import sys
+import threading
+import turnlog
+from tests.kit.files import FileRecorder
+store = turnlog.open(turnlog.Backend(FileRecorder(sys.argv[1], durability="normal")))
+session = store.session("s")
+ended = threading.Event()
+def speak():
+    while not ended.is_set():
+        session.add_message("user", "parent")
+threading.Thread(target=speak, daemon=True).start()
+for n in range(20):
+    child = os.fork()
+    if not child:
+        store.get("s").add_message("user", f"child {n}")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+ended.set()
+"""
+
+
+def test_forked_children_go_on(tmp_path: Path) -> None:
+    """A child that was forked while a thread of its parent was writing writes too, and both lose nothing."""
+    command = [sys.executable, "-c", FORKING, str(tmp_path)]  # without -W error: newer Pythons warn of forks in threads
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}, check=True, timeout=120)
+    with turnlog.open(Backend(FileRecorder(tmp_path))) as store:
+        assert store.verify().ok
+        contents = [message.content for message in store.get("s").history()]
+    assert [content for content in contents if content != "parent"] == [f"child {n}" for n in range(20)]
+
+
+FILLING = """
+import resource
+import sys
+import turnlog
+from tests.kit.files import FileRecorder
+with turnlog.open(turnlog.Backend(FileRecorder(sys.argv[1]))) as store:
+    session = store.session("s")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, resource.RLIM_INFINITY))
+    told = []
+    try:
+        while True:
+            told.append(session.add_message("user", "x" * 1_000).version)
+    except turnlog.StoreUnavailable as error:
+        assert "File too large" in str(error)
+    assert session.refresh().version == told[-1] == store.verify().events
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert session.add_message("user", "again").version == told[-1] + 1
+"""
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """Where a line does not fit, nothing of it is left; when there is room again, all goes on."""
+    command = [sys.executable, "-W", "error", "-c", FILLING, str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "."}, check=True, timeout=120)
+
+
 WRITER = """
 import sys
 import turnlog
@@ -181,10 +241,11 @@ def test_several_processes(tmp_path: Path) -> None:
         ]
 
 
-def test_the_page_shows_all_of_it() -> None:
+@pytest.mark.parametrize("name", ["files", "file_library"])
+def test_the_page_shows_all_of_it(name: str) -> None:
     """docs/adapters.md shows this example whole and in order, as it is tested here."""
     page = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
-    _, _, code = (ROOT / "tests" / "kit" / "files.py").read_text(encoding="utf-8").partition('"""\n\n')
-    for part in re.split(r"\n\n\n(?=\S)", code.strip()):
+    _, _, code = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8").partition('"""\n\n')
+    for part in re.split(r"\n\n\n(?=\S)", re.sub(r"from tests.*\n", "", code).strip()):
         _, found, page = page.partition(part)
         assert found, part

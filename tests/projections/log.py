@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
+from pymongo import IndexModel
 
 from turnlog.adapters.mariadb import MariaDBRecorder
 from turnlog.adapters.mariadb.benches import Benches as MariaDBBenches
 from turnlog.adapters.mariadb.pool import Pool as MariaDBPool
 from turnlog.adapters.mariadb.views import MariaDBViews
 from turnlog.adapters.memory import MemoryRecorder
+from turnlog.adapters.mongodb.client import Client
+from turnlog.adapters.mongodb.recorder import MongoDBRecorder
+from turnlog.adapters.mongodb.view_connection import ViewConnection
+from turnlog.adapters.mongodb.views import MongoDBViews
 from turnlog.adapters.names import Names
 from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql.benches import Benches
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.views import PostgreSQLViews
+from turnlog.adapters.redis.log import Log as RedisLog
 from turnlog.adapters.redis.recorder import RedisRecorder
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.views import RedisViews
@@ -69,6 +75,8 @@ class Log:
             self._open_redis(self.url, read_only=read_only)
         elif self.is_mariadb:
             self._open_mariadb(self.url, read_only=read_only)
+        elif self.is_mongodb:
+            self._open_mongodb(self.url, read_only=read_only)
         else:
             self._open_postgresql(self.url, read_only=read_only)
         self.engine = Engine(self.recorder, self.views, self.codec, clock=lambda: START)
@@ -82,7 +90,7 @@ class Log:
     def _open_redis(self, url: str, *, read_only: bool) -> None:
         self.database = Server(url, read_only=read_only)
         self.views = RedisViews(self.database)
-        self.recorder = RedisRecorder(self.database, self.views)
+        self.recorder = RedisRecorder(RedisLog(self.database, self.database.keys), self.views)
         self.recorder.prepare()
 
     @property
@@ -94,6 +102,17 @@ class Log:
         self.database = MariaDBPool(url, read_only=read_only)
         self.views = MariaDBViews(self.database, self.names)
         self.recorder = MariaDBRecorder(self.database, self.names, self.views)
+        self.recorder.prepare()
+
+    @property
+    def is_mongodb(self) -> bool:
+        """Whether it is on MongoDB."""
+        return self.url is not None and self.url.startswith("mongodb:")
+
+    def _open_mongodb(self, url: str, *, read_only: bool) -> None:
+        self.database = Client(url, read_only=read_only)
+        self.views = MongoDBViews(self.database, self.names)
+        self.recorder = MongoDBRecorder(self.database, self.names, self.views)
         self.recorder.prepare()
 
     def _open_sqlite(self, path: Path | None, *, read_only: bool) -> None:
@@ -131,6 +150,9 @@ class Log:
         if self.url is None:
             claim: AbstractContextManager[object] = self.database.claim(f"rebuild-{name}")
             return claim
+        if self.is_mongodb:
+            elsewhere: AbstractContextManager[object] = self.again().views.workshop(_Named(name), keep=True)
+            return elsewhere
         benches = MariaDBBenches if self.is_mariadb else Benches
         return benches(self.database, self.names).beside(name, keep=True)
 
@@ -150,6 +172,12 @@ class Log:
 
     def messages(self, session_id: str) -> list[tuple[Any, ...]]:
         """Return the message index's rows of a session: (message id, version, item, content version), in order."""
+        if self.is_mongodb:
+            found = self.database.collection("turnlog_message_index").find(
+                {"session_id": session_id}, sort=[("_id", 1)]
+            )
+            fields = ("message_id", "version", "item", "content_version")
+            return [tuple(one[field] for field in fields) for one in found if one["tenant"] == "default"]
         columns = "message_id, version, item, content_version"
         where = "tenant = 'default' AND session_id = ? ORDER BY ordinal"
         return self.query(f"SELECT {columns} FROM turnlog_message_index WHERE {where}", session_id)
@@ -206,6 +234,9 @@ class Words:
 
     def create(self, connection: Any) -> None:
         """Create the tables."""
+        if isinstance(connection, ViewConnection):
+            connection.create("words", [IndexModel([("session_id", 1), ("word", 1)], unique=True)])
+            return
         text = "VARCHAR(255) NOT NULL"
         execute(connection, f"CREATE TABLE words (session_id {text}, word {text}, said INTEGER NOT NULL)")
         execute(connection, "CREATE UNIQUE INDEX words_by_session ON words (session_id, word)")
@@ -222,16 +253,33 @@ class Words:
     def forget(self, tenant: str, session_id: str, connection: Any) -> None:
         """Forget the session's words."""
         assert tenant
+        if isinstance(connection, ViewConnection):
+            connection.collection("words").delete_many({"session_id": session_id})
+            return
         execute(connection, "DELETE FROM words WHERE session_id = ?", (session_id,))
 
     def _count(self, connection: Any, session_id: str, word: str) -> None:
+        self._insert(connection, session_id, word)
+        if word == self.poison:
+            raise ValueError(f"cannot count {word}")
+
+    def _insert(self, connection: Any, session_id: str, word: str) -> None:
+        if isinstance(connection, ViewConnection):
+            one = {"session_id": session_id, "word": word}
+            connection.collection("words").update_one(one, {"$inc": {"said": 1}}, upsert=True)
+            return
         known = "ON CONFLICT (session_id, word) DO UPDATE SET"
         if isinstance(connection, pymysql.Connection):
             known = "ON DUPLICATE KEY UPDATE"
         insert = f"INSERT INTO words VALUES (?, ?, 1) {known} said = words.said + 1"
         execute(connection, insert, (session_id, word))
-        if word == self.poison:
-            raise ValueError(f"cannot count {word}")
+
+
+class _Named(Words):
+    """A view of any name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 def execute(connection: Any, statement: str, parameters: Sequence[object] = ()) -> Any:
@@ -249,6 +297,9 @@ def execute(connection: Any, statement: str, parameters: Sequence[object] = ()) 
 
 def words(log: Log) -> list[tuple[Any, ...]]:
     """Return the rows of ``Words``, in order."""
+    if log.is_mongodb:
+        found = log.database.collection("words").find({}, sort=[("session_id", 1), ("word", 1)])
+        return [(one["session_id"], one["word"], one["said"]) for one in found]
     return log.query("SELECT session_id, word, said FROM words ORDER BY session_id, word")
 
 

@@ -13,7 +13,7 @@ from turnlog.projections.view_store import Trial
 
 def forget(log: Log, session_id: str) -> list[str]:
     """Have the views forget a session as an erasure does; return those that could not."""
-    with log.database.write() as connection:
+    with log.database.transaction() if log.is_mongodb else log.database.write() as connection:
         pending: list[str] = log.views.forget(connection, "default", session_id)
     return pending
 

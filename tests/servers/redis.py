@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import redis
 
@@ -25,16 +25,22 @@ def redis_server_or_skip() -> Path:
 
 
 class Redis:
-    """A server; a store of ``durability="full"`` can be opened on it, unless other ``settings`` forbid that."""
+    """A server; a store of ``durability="full"`` can be opened on it, unless other ``settings`` forbid that.
 
-    def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
+    Args:
+        bus: whether the port above by 1000 has to be free too: nodes of a cluster talk there.
+    """
+
+    def __init__(self, binary: Path, settings: Mapping[str, str] | None = None, *, bus: bool = False) -> None:
         self._binary = binary
         self._settings = {**_SETTINGS, **(DURABLE if settings is None else settings)}
         place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-redis-", dir=place))
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
-        self.port = free_port()
+        self.port = free_port(also=1000 if bus else 0)
+        if bus:
+            self._settings["cluster-port"] = str(self.port + 1000)
         self.start()
 
     @property
@@ -50,7 +56,9 @@ class Redis:
     def execute(self, *command: str | bytes | int, database: int = 0) -> Any:
         """Execute a command on a connection of its own and return the answer."""
         with redis.Redis(host=HOST, port=self.port, db=database) as client:
-            return cast("Any", client).execute_command(*command)
+            driver: Any = client
+            driver.response_callbacks.clear()  # answers as they come
+            return driver.execute_command(*command)
 
     def new_place(self) -> str:
         """Return the URL of a database that is empty."""

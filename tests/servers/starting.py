@@ -81,10 +81,14 @@ def die_with_parent() -> None:
     _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on, below those that the kernel gives to clients."""
+def free_port(*, also: int = 0) -> int:
+    """Return a port that nobody listens on, nor on the one above by ``also``, below those that clients are given."""
     while True:
         port = random.randrange(20000, 30000)  # noqa: S311 - not a secret
-        with socket.socket() as tried:
-            if tried.connect_ex((HOST, port)) != 0:
-                return port
+        if all(_is_free(each) for each in (port, port + also)):
+            return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex((HOST, port)) != 0

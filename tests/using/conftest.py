@@ -5,25 +5,36 @@ A test of what is refused there, or that opens the store a second time, is delet
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
 
 import turnlog
+from tests import servers
 from tests.api import conftest as api
+from tests.lent.applications import application
 from turnlog.testing import Clock
 
 session = api.session
 
 
-@pytest.fixture
-def url(postgresql_url: str) -> str:
-    """PostgreSQL is the one backend that has this."""
-    return postgresql_url
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty store on each backend that has this; nothing is ever committed there, so it stays empty."""
+    if request.param == "postgresql":
+        postgresql: servers.PostgreSQL = request.getfixturevalue("postgresql")
+        made = postgresql.new_place()
+        yield made
+        postgresql.drop_place(made)
+    else:
+        mariadb: servers.MariaDB = request.getfixturevalue("mariadb")
+        made = mariadb.new_place()
+        yield made
+        mariadb.drop_place(made)
 
 
 @pytest.fixture
 def store(url: str, clock: Clock) -> Iterator[turnlog.ConversationStore]:
     """An empty store, inside a transaction that is never committed."""
-    with turnlog.open(url, clock=clock) as opened, psycopg.connect(url) as connection:
-        yield opened.using(connection)
-        connection.rollback()
+    with turnlog.open(url, clock=clock) as opened:
+        app = application(url)
+        yield opened.using(app.connection)
+        app.close()

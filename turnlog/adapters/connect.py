@@ -1,5 +1,6 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -7,11 +8,20 @@ from urllib.parse import parse_qsl
 
 from turnlog import inputs
 from turnlog.domain.errors import InvalidInput
+from turnlog.domain.recorder import Recorder
 from turnlog.projections.backend import Backend
+from turnlog.projections.conversation_index import Followable
 
 DURABILITIES = ("full", "normal")
 LONGEST_TIMEOUT_S = 3600
-SCHEMES = "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host"
+NO_LOG = (
+    "OpenSearch cannot be the log: it has no transaction over several documents. Keep the log elsewhere and have it "
+    "followed: turnlog.follow(store, 'opensearch://…'), or turnlog project --to opensearch://… as a service"
+)
+SCHEMES = (
+    "memory://, sqlite:///path, postgresql://host/database, mariadb://host/database, redis://host,"
+    " mongodb://host/database"
+)
 ENTRY_POINTS = "turnlog.backends"
 """The group in which an installed package names, by URL scheme, the function that opens its backend."""
 ORDERINGS = ("auto", "strict")
@@ -19,6 +29,7 @@ LONGEST_TTL_S = 100 * 366 * 86400
 POOL_SIZE = 10
 LARGEST_POOL = 10_000
 MOST_PARTITIONS = 256
+MOST_SHARDS = 1024
 
 
 def connect(url: str | Backend, *, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -36,23 +47,24 @@ def connect(url: str | Backend, *, durability: str, engine: object, options: dic
         return _completed(url, options)
     url = inputs.text("url", url)
     scheme = url.partition("://")[0].partition("+")[0]
-    if engine is not None and scheme not in ("postgresql", "mariadb", "mysql"):
+    if engine is not None and scheme not in _WITH_ENGINE:
         raise InvalidInput("engine", f"{scheme} has no connection pool; it is for server databases")
     match scheme:
         case "memory":
             if url != "memory://":
                 raise InvalidInput("url", "expected memory:// and nothing after it")
-            return _memory(options)
+            backend = _memory(options)
         case "sqlite":
-            return _sqlite(url, durability, options)
-        case "postgresql" | "postgres":
-            return _postgresql(url, durability, engine, options)
-        case "mariadb" | "mysql":
-            return _mariadb(url, durability, engine, options)
+            backend = _sqlite(url, durability, options)
+        case "opensearch":
+            raise InvalidInput("url", NO_LOG)
         case "redis" | "rediss":
-            return _redis(url, durability, options)
+            backend = _redis(url, durability, options)
+        case _ if scheme in _WITH_ENGINE:
+            backend = _WITH_ENGINE[scheme](url, durability, engine, options)
         case _:
-            return _installed(url, scheme, durability, options)
+            backend = _installed(url, scheme, durability, options)
+    return backend
 
 
 def _installed(url: str, scheme: str, durability: str, options: dict[str, Any]) -> Backend:
@@ -158,6 +170,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
     from turnlog.adapters.mariadb import MariaDBRecorder
+    from turnlog.adapters.mariadb.bound import Using
     from turnlog.adapters.mariadb.pool import Pool
     from turnlog.adapters.mariadb.views import MariaDBViews
     from turnlog.adapters.names import Names
@@ -178,33 +191,130 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
     except BaseException:
         pool.close()
         raise
-    return Backend(recorder, views)
+    using = Using(recorder, views)
+
+    def inside(connection: object) -> Backend:
+        return Backend(*using(connection))
+
+    return Backend(recorder, views, inside)
+
+
+def follower(url: str, recorder: Recorder, options: dict[str, Any]) -> Followable:
+    """Open what is to follow a log. ``options`` are taken out as they are used.
+
+    Raises:
+        InvalidInput: the URL or an option is not understood.
+        StoreUnavailable: it cannot be reached.
+    """
+    url = inputs.text("url", url)
+    if url.partition("://")[0].partition("+")[0] != "opensearch":
+        raise InvalidInput("url", "expected opensearch://host:9200: nothing else follows a store by itself")
+    return _opensearch(url, recorder, options)
+
+
+def _opensearch(url: str, recorder: Recorder, options: dict[str, Any]) -> Followable:
+    from turnlog.adapters.opensearch.client import Client
+    from turnlog.adapters.opensearch.folding import Conversations
+    from turnlog.adapters.opensearch.generations import Generations
+    from turnlog.adapters.opensearch.index import OpenSearchIndex
+    from turnlog.adapters.opensearch.layout import PREFIX, Layout, Names
+    from turnlog.adapters.opensearch.views import OpenSearchViews
+
+    names = Names.chosen(options.pop("prefix", PREFIX), options.pop("names", None))
+    language = inputs.optional(inputs.identifier, "language", options.pop("language", None))
+    shards = inputs.number("shards", options.pop("shards", 1), least=1, most=MOST_SHARDS)
+    replicas = inputs.optional(_replicas, "replicas", options.pop("replicas", None))
+    timeout_s = inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S)
+    ca_certs = inputs.optional(inputs.text, "ca_certs", options.pop("ca_certs", None))
+    verify = inputs.flag("verify", options.pop("verify", True))
+    if options:
+        raise InvalidInput(next(iter(options)), "is not an option of OpenSearch's")
+    client = Client(url, timeout_s=timeout_s, ca_certs=ca_certs, verify=verify)
+    try:
+        generations = Generations(client, names, Layout("standard", shards, replicas))
+        current = generations.current()
+        generations.layout = Layout(
+            language or ("standard" if current is None else current.state.language), shards, replicas
+        )
+    except BaseException:
+        client.close()
+        raise
+    return Followable(OpenSearchViews(generations, recorder), Conversations(recorder), OpenSearchIndex(generations))
+
+
+def _replicas(field: str, value: object) -> int:
+    return inputs.number(field, value, least=0, most=MOST_SHARDS)
 
 
 def _redis(url: str, durability: str, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.redis.cluster import Cluster
+    from turnlog.adapters.redis.log import Log
+    from turnlog.adapters.redis.partitions import PartitionedLog
     from turnlog.adapters.redis.recorder import RedisRecorder
     from turnlog.adapters.redis.server import Server
     from turnlog.adapters.redis.views import RedisViews
 
-    server = Server(
+    given: dict[str, Any] = {
+        "durability": durability,
+        "timeout_s": inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
+        "size": inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
+        "read_only": inputs.flag("read_only", options.pop("read_only", False)),
+        "prefix": options.pop("prefix", None),
+    }
+    ttl_s = options.pop("ttl_s", None)
+    if ttl_s is not None:
+        ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
+    if url.partition("://")[0].endswith("+cluster"):
+        partitions = inputs.optional(_partitions, "partitions", options.pop("partitions", None))
+        cluster = Cluster(url, **given)
+        views = RedisViews(cluster)
+        recorder = RedisRecorder(PartitionedLog(cluster, ttl_s=ttl_s, partitions=partitions), views)
+    else:
+        server = Server(url, **given)
+        views = RedisViews(server)
+        recorder = RedisRecorder(Log(server, server.keys, ttl_s=ttl_s), views)
+    try:
+        recorder.prepare()
+    except BaseException:
+        recorder.close()
+        raise
+    return Backend(recorder, views)
+
+
+def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
+    from turnlog.adapters.mongodb.client import Client
+    from turnlog.adapters.mongodb.recorder import MongoDBRecorder
+    from turnlog.adapters.mongodb.views import MongoDBViews
+    from turnlog.adapters.names import Names
+
+    names = Names.chosen(options.pop("names", None))
+    client = Client(
         url,
+        engine=engine,
+        database=inputs.optional(inputs.text, "database", options.pop("database", None)),
         durability=durability,
         timeout_s=inputs.seconds("timeout_s", options.pop("timeout_s", 30.0), most=LONGEST_TIMEOUT_S),
         size=inputs.number("pool_size", options.pop("pool_size", POOL_SIZE), least=1, most=LARGEST_POOL),
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
-        prefix=options.pop("prefix", None),
     )
-    ttl_s = options.pop("ttl_s", None)
     try:
-        if ttl_s is not None:
-            ttl_s = inputs.seconds("ttl_s", ttl_s, most=LONGEST_TTL_S)
-        views = RedisViews(server)
-        recorder = RedisRecorder(server, views, ttl_s=ttl_s)
+        views = MongoDBViews(client, names)
+        recorder = MongoDBRecorder(client, names, views)
         recorder.prepare()
     except BaseException:
-        server.close()
+        client.close()
         raise
     return Backend(recorder, views)
+
+
+_WITH_ENGINE: Mapping[str, Callable[[str, str, object, dict[str, Any]], Backend]] = {
+    "mariadb": _mariadb,
+    "mongodb": _mongodb,
+    "mysql": _mariadb,
+    "postgres": _postgresql,
+    "postgresql": _postgresql,
+}
+"""The backends that take an application's connection pool, by URL scheme."""
 
 
 def _partitions(field: str, value: object) -> int:

@@ -1,5 +1,6 @@
 """The views that a program has registered with a store of views, each with its place there."""
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
 from turnlog.adapters.names import Names
@@ -35,22 +36,36 @@ class Registered:
             case MessageSearch():
                 stored = SearchTable(view, *self._parts, self._terms_of)
             case _:
-                for method in ("create", "apply"):
-                    if not callable(getattr(view, method, None)):
-                        raise InvalidInput("projection", f"expected a method {method!r}")
-                stored = cast("Applied", view)
+                stored = application_view(view)
         self.views[stored.name] = stored
         return stored
 
     def forget(self, store: ViewStore, connection: Any, stream: str) -> list[str]:
-        """Delete what the views stored there hold of a session; return those that still hold it.
+        """Delete what the views stored there hold of a session; return those that still hold it."""
+        return forget_in(self.views, store, connection, stream)
 
-        They cannot forget, are stored in another revision than this program's, or are not registered here.
-        """
-        holding: list[str] = []
-        for at in store.checkpoints(connection).values():
-            view = self.views.get(at.name)
-            same = view is not None and view.revision == at.revision
-            if not same or not try_to_forget(store, view, connection, stream):
-                holding.append(at.name)
-        return holding
+
+def application_view(view: View) -> Applied:
+    """Return an application's projection as it is.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    for method in ("create", "apply"):
+        if not callable(getattr(view, method, None)):
+            raise InvalidInput("projection", f"expected a method {method!r}")
+    return cast("Applied", view)
+
+
+def forget_in(views: Mapping[str, Applied], store: ViewStore, connection: Any, stream: str) -> list[str]:
+    """Delete what the views stored there hold of a session; return those that still hold it.
+
+    They cannot forget, are stored in another revision than this program's, or are not among ``views``.
+    """
+    holding: list[str] = []
+    for at in store.checkpoints(connection).values():
+        view = views.get(at.name)
+        same = view is not None and view.revision == at.revision
+        if not same or not try_to_forget(store, view, connection, stream):
+            holding.append(at.name)
+    return holding

@@ -5,8 +5,8 @@ up (he was interrupted, his event loop ended): then the next one makes it. A tas
 of its own, which goes on without him for as long as anybody waits.
 """
 
-from asyncio import AbstractEventLoop, get_running_loop
-from asyncio import Future as Awaitable
+import asyncio
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -64,8 +64,8 @@ class Flight:
 
     async def arrive(self) -> Outcome:
         """Wait in a task."""
-        loop = get_running_loop()
-        arrived: Awaitable[None] = loop.create_future()
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
 
         def tell(_: object) -> None:
             with suppress(RuntimeError):  # who waited has gone, and his loop is closed
@@ -148,13 +148,13 @@ class Flights:
             del self._flights[flight.digest]
 
 
-def _set(arrived: "Awaitable[None]") -> None:
+def _set(arrived: asyncio.Future[None]) -> None:
     if not arrived.done():
         arrived.set_result(None)
 
 
 def _running() -> AbstractEventLoop | None:
     try:
-        return get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
         return None

@@ -11,6 +11,7 @@ alone, and then an answer that was to be forgotten would not be found. Names are
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Protocol, cast
+from urllib.parse import parse_qsl
 
 from turnlog.cache.keys import Key
 from turnlog.cache.storage import Claim, Lease, Missing
@@ -34,7 +35,7 @@ if ARGV[3] then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.ca
 return 1
 """
 _DELETE_IF = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0"
-_SCANNED = 1000
+_SCANNED = 5000
 
 
 class Client(Protocol):
@@ -155,6 +156,8 @@ def _connected(url: str, timeout_s: float) -> tuple[Client, str, type[Exception]
     except ImportError as error:
         raise InvalidInput("url", "redis:// needs the driver: pip install 'turnlog[redis]'") from error
     driver = cast("Any", redis)
+    if not all(name.startswith("ssl_") for name, _ in parse_qsl(url.partition("?")[2], keep_blank_values=True)):
+        raise InvalidInput("url", "expected nothing after '?' but options that begin with ssl_")
     try:
         client = driver.Redis.from_url(
             url,

@@ -33,7 +33,7 @@ _BLANKLESS = (
 )
 """Thai, Lao, Burmese, Khmer, Tai scripts, Balinese, Javanese, Han, kana, bopomofo, Yi."""
 _PARTS = re.compile(f"[{_BLANKLESS}]+|[^{_BLANKLESS}]+")
-_STARTS_BLANKLESS = re.compile(f"[{_BLANKLESS}]")
+_BLANKLESS_ONE = re.compile(f"[{_BLANKLESS}]")
 
 
 class Query(NamedTuple):
@@ -70,17 +70,28 @@ def text_of(content: Json) -> str:
 
 def terms_of(content: Json) -> frozenset[str]:
     """Return the terms under which an index keeps a message."""
-    found = frozenset(term for word in frozenset(words(text_of(content))) for term in _kept(word))
+    found = frozenset(words(text_of(content)))
+    runs = [word for word in found if not word.isascii() and _is_blankless(word)]
+    if runs:
+        found = found.difference(runs).union(*((*run, *_pairs(run)) for run in runs))
     return found if len(found) <= MOST_TERMS else frozenset((EVERY,))
 
 
 def words(text: str) -> list[str]:
     """Return the words of a text, in order."""
     if text.isascii():
-        return [word[:LONGEST_WORD] for word in _ASCII_WORD.findall(text.lower())]
+        return _cut(_ASCII_WORD.findall(text.lower()))
     folded = normalize("NFKC", normalize("NFKC", text).casefold()).translate(_SEPARATED)
+    if _BLANKLESS_ONE.search(folded) is None:
+        return _cut(folded.split())
     parts = (part for run in folded.split() for part in _PARTS.findall(run))
     return [part if _is_blankless(part) else part[:LONGEST_WORD] for part in parts]
+
+
+def _cut(found: list[str]) -> list[str]:
+    if max(map(len, found), default=0) <= LONGEST_WORD:
+        return found
+    return [word[:LONGEST_WORD] for word in found]
 
 
 class _Separated(dict[int, str | int]):
@@ -117,11 +128,7 @@ def _texts(content: Json) -> Iterator[str]:
 
 
 def _is_blankless(word: str) -> bool:
-    return _STARTS_BLANKLESS.match(word) is not None
-
-
-def _kept(word: str) -> Iterable[str]:
-    return (*word, *_pairs(word)) if _is_blankless(word) else (word,)
+    return _BLANKLESS_ONE.match(word) is not None
 
 
 def _wanted(word: str) -> Iterable[str]:

@@ -9,10 +9,6 @@ import pytest
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
 
-from tests.contracts.library_cases import TextIds, UuidIds
-from tests.contracts.recorder_contract import RecorderContract, TwoTenantsContract, UnlockedContract
-from tests.contracts.rows import grow
-from tests.contracts.stored_rows_contract import Damage, StoredRowsContract
 from tests.servers import Redis
 from turnlog.adapters import redis as adapter
 from turnlog.adapters.connect import connect
@@ -20,6 +16,9 @@ from turnlog.adapters.redis.keys import Keys
 from turnlog.adapters.redis.server import Server
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.recorder import Recorder
+from turnlog.testing.contracts import Damage, RecorderContract, StoredRowsContract, TwoTenantsContract, UnlockedContract
+from turnlog.testing.contracts.library import TextIds, UuidIds
+from turnlog.testing.contracts.rows import grow
 
 R = TypeVar("R", bound=adapter.RedisAggregateRecorder | adapter.RedisTrackingRecorder)
 KEY_PARTS = ("version", "fingerprint", "seal")

@@ -7,6 +7,7 @@ import pytest
 
 from tests.projections.log import STARTED, Log, filled, said
 from tests.servers import Redis
+from turnlog.adapters.connect import connect
 from turnlog.adapters.redis import lease
 from turnlog.adapters.redis.connection import Records
 from turnlog.adapters.redis.server import Server
@@ -14,10 +15,24 @@ from turnlog.domain import events as e
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 from turnlog.domain.values import RebuildProgress, RecordedEvent
 from turnlog.projections import building
+from turnlog.projections.backend import Backend
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionFilter
+from turnlog.testing.contracts.views import ViewsContract
 
 ALL = SessionFilter(tenant="default")
+
+
+@pytest.fixture
+def backend(redis_url: str) -> Iterator[Backend]:
+    """An empty log with views."""
+    opened = connect(redis_url, durability="full", engine=None, options={})
+    yield opened
+    opened.recorder.close()
+
+
+class TestViews(ViewsContract):
+    """Our contract."""
 
 
 class Words:

@@ -7,13 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from turnlog.adapters.cli import doctor, erasing, following, past, reading, searching, transfer, upkeep
+from turnlog.adapters.cli import (
+    copying,
+    doctor,
+    erasing,
+    following,
+    migrating,
+    past,
+    reading,
+    searching,
+    transfer,
+    upkeep,
+)
 from turnlog.adapters.cli.guard import BAD, GOOD, forget_stdout, guarded, version
 from turnlog.adapters.cli.output import print_line, say
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "import": transfer.import_,
     "export": transfer.export,
+    "copy": copying.copy,
+    "migrate": migrating.migrate_,
     "sessions": reading.sessions,
     "show": reading.show,
     "history": reading.history,

@@ -66,6 +66,10 @@ def findings(db: turnlog.ConversationStore, scheme: str) -> Iterator[Finding]:
             from turnlog.adapters.cli import mariadb_checks
 
             yield from mariadb_checks.findings(recorder, Names())
+        case "mongodb":
+            from turnlog.adapters.cli import mongodb_checks
+
+            yield from mongodb_checks.findings(recorder)
         case "redis" | "rediss":
             from turnlog.adapters.cli import redis_checks
 

@@ -3,20 +3,22 @@
 import importlib
 import os
 import select
-import signal
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from types import FrameType
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 import turnlog
+from turnlog.adapters.cli.following_engine import Reports, follow
 from turnlog.adapters.cli.guard import DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened
 from turnlog.adapters.cli.output import print_json, print_line, say, text_of
+from turnlog.adapters.cli.stopping import stopping
+from turnlog.adapters.elsewhere import Elsewhere
+from turnlog.domain.errors import InvalidInput
 from turnlog.domain.events import Erased
 from turnlog.domain.values import RebuildProgress, RecordedEvent
 
@@ -41,7 +43,7 @@ def tail(
 ) -> None:
     """Follow the store: print each event as it is written, from now on. With --json one event is one line."""
     wanted = [name for given in types or () for name in given.split(",")] or None
-    with opened(store, tenant) as db, _stopping() as stop, db.subscribe(after=after, types=wanted) as subscription:
+    with opened(store, tenant) as db, stopping() as stop, db.subscribe(after=after, types=wanted) as subscription:
         left = limit
         while not stop and left != 0 and not _nobody_reads():
             found = [event for event in subscription.ready(PAGE) if session in (None, event.session_id)][:left]
@@ -70,8 +72,20 @@ def _print_event(event: RecordedEvent, *, as_json: bool) -> None:
 def project(
     *,
     projections: Annotated[
-        list[str], typer.Argument(metavar="MODULE:CLASS…", help="Projections to keep up to date, as shop.views:Orders.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[MODULE:CLASS]…", help="Projections to keep up to date, as shop.views:Orders."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="URL", help="Keep them in this database; without any, have OpenSearch follow."),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="NAME", help="Of the indices there; turnlog, if not given.")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="NAME", help="Of the messages there, as german, cjk.")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build the indices there anew first.")] = False,
     every: Annotated[
         float, typer.Option("--every", min=0.1, metavar="SECONDS", help="How often to report how far they are.")
     ] = 10.0,
@@ -80,17 +94,47 @@ def project(
     tenant: TenantOption = DEFAULT_TENANT,
     as_json: JsonOption = False,
 ) -> None:
-    """Keep an application's projections up to date with the store until stopped; start again to go on."""
-    made = [_projection(name) for name in projections]
-    with opened(store, tenant) as db, _stopping() as stop:
+    """Keep projections, or OpenSearch (--to), up to date with the store until stopped; start again to go on."""
+    if to is None and not projections:
+        raise typer.BadParameter("expected MODULE:CLASS of some projections, or --to URL")
+    if to is not None and not projections:
+        options = {"prefix": prefix, "language": language}
+        given = {name: value for name, value in options.items() if value is not None}
+        with opened(store, tenant) as db:
+            follow(db, to, given, Reports(every, as_json=as_json), rebuild=rebuild, once=once)
+        return
+    if prefix is not None or language is not None or rebuild:
+        raise typer.BadParameter("--prefix, --language and --rebuild are for --to opensearch://…")
+    made = [_projection(name) for name in projections or ()]
+    with opened(store, tenant) as db, stopping() as stop, _place(db, to) as place:
         service = _Service(db, [getattr(one, "name", "") for one in made], stop, every, as_json=as_json)
         try:
             for one in made:
-                db.add_projection(one, service.tell)
-            service.run(once=once)
+                place.add_projection(one, service.tell)
+            service.run(place.catch_up, once=once)
         except _Stopped:
             pass
         service.report()
+
+
+@contextmanager
+def _place(
+    db: turnlog.ConversationStore, url: str | None
+) -> Generator[turnlog.ConversationStore | Elsewhere, None, None]:
+    """Open where the projections are kept: the store itself, if nothing else is named.
+
+    Raises:
+        typer.BadParameter: it is not understood.
+    """
+    if url is None:
+        yield db
+        return
+    try:
+        place = Elsewhere(db, url)
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error)) from error
+    with place:
+        yield place
 
 
 class _Stopped(BaseException):
@@ -110,12 +154,12 @@ class _Service:
         self._reported = monotonic()
         self._reached = dict.fromkeys(names, 0)
 
-    def run(self, *, once: bool) -> None:
+    def run(self, catch_up: Callable[[Callable[[RebuildProgress], object]], None], *, once: bool) -> None:
         """Go on until stopped, or, ``once``, until everything there is applied."""
         with self._db.subscribe() as news:
             while not self._stop:
                 head = self._db.position
-                self._db.catch_up(self.tell)
+                catch_up(self.tell)
                 self._reached = dict.fromkeys(self._reached, head)
                 if once:
                     return
@@ -166,29 +210,6 @@ def _projection(name: str) -> Any:
         return found() if isinstance(found, type) else found
     except (ImportError, AttributeError, TypeError) as error:
         raise typer.BadParameter(f"{name}: {error}") from error
-
-
-@contextmanager
-def _stopping() -> Generator[list[int], None, None]:
-    """Yield a list that a first SIGINT or SIGTERM is added to; a second ends the program as always."""
-    caught: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def catch(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        _restore(before.items())
-
-    for number in before:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        _restore(before.items())
-
-
-def _restore(handlers: Iterable[tuple[signal.Signals, Any]]) -> None:
-    for number, handler in handlers:
-        signal.signal(number, handler)
 
 
 def _nobody_reads() -> bool:

@@ -1,4 +1,4 @@
-"""Whether the store that a command names is there: only `import` makes one, and none is made by looking."""
+"""Whether the store that a command names is there: only what fills one makes it, and none is made by looking."""
 
 import sqlite3
 from contextlib import closing
@@ -24,12 +24,18 @@ def require_there(url: str, *, create: bool) -> None:
     if not Path(path).exists():
         if create:
             return
-        raise typer.BadParameter(f"there is no store {path!r} (`turnlog import` makes one)")
+        raise typer.BadParameter(f"there is no store {path!r} (`turnlog import` and `turnlog copy` make one)")
     tables = _tables(path)
     if tables is None or Names().events in tables or (create and not tables):
         return
     made = "; turnlog.open() in Python makes one of it" if create else ""
     raise typer.BadParameter(f"{path!r} is no turnlog store{made}")
+
+
+def is_there(url: str) -> bool:
+    """Return whether there is anything at a URL; a server is taken to be there."""
+    path = path_of(url)
+    return path is None or Path(path).exists()
 
 
 def path_of(url: str) -> str | None:

@@ -3,8 +3,9 @@
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from math import ceil
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import pymysql
 from pymysql.constants import CLIENT, SERVER_STATUS
@@ -20,6 +21,8 @@ Connection: TypeAlias = "pymysql.Connection[Any]"
 Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 HUNG_UP = frozenset({0, 1053, 1152, 1184, 1317, 1927, 2006, 2013, 2055, 3169, 4031})
 """Numbers of errors after which a connection is of no use, and the fate of what was sent on it unknown."""
+ANSWER_S = 2.0
+"""How long the answer may take that a connection is alive. One that is given up in vain costs another connection."""
 TAKEN = 1062
 """The number of the error that a unique index gives."""
 SQL_MODE = "STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
@@ -29,6 +32,24 @@ _TEXTS = ("unix_socket", "read_default_file", "read_default_group", "ssl_ca", "s
 _FLAGS = ("ssl_disabled", "ssl_verify_cert", "ssl_verify_identity")
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _MINE = "@@sql_mode, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@autocommit"
+
+
+class Asking(Protocol):
+    """What a reading statement can be put to: a pool, or one connection."""
+
+    def rows(self, statement: str, parameters: Parameters = ()) -> list[Any]:
+        """Return what it gives, the driver's errors translated."""
+        ...
+
+
+class Source(Asking, Protocol):
+    """Connections to read a log with; ``schema`` is the database it is in."""
+
+    schema: str
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """Lend one, the driver's errors translated."""
+        ...
 
 
 def run(connection: Connection, statement: str | bytes, parameters: Parameters = ()) -> Cursor:
@@ -102,6 +123,20 @@ def configure(connection: Connection, *, timeout_s: float, read_only: bool) -> N
 def _settings(timeout_s: float) -> tuple[str, int, int]:
     wait_s = max(1, ceil(timeout_s))
     return SQL_MODE, wait_s, wait_s
+
+
+def ask(connection: Connection) -> None:
+    """Have the server answer, before anything is sent that matters.
+
+    Raises:
+        pymysql.Error: it has not, in time; the connection is closed then.
+    """
+    driver: Any = connection
+    usual, driver._read_timeout = driver._read_timeout, ANSWER_S  # noqa: SLF001 - PyMySQL has one for all it reads
+    try:
+        connection.ping(reconnect=False)
+    finally:
+        driver._read_timeout = usual  # noqa: SLF001 - as above
 
 
 def commit(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import pymysql
 
 from turnlog.adapters.library import Row
-from turnlog.adapters.mariadb.connection import Connection, number, rendered, run, several
+from turnlog.adapters.mariadb.connection import Asking, Connection, number, rendered, run, several
 from turnlog.adapters.mariadb.pool import Pool
 from turnlog.domain.errors import CorruptLog, InvalidInput
 
@@ -42,9 +42,13 @@ class Head:
         # Should the row not be there, 0 keeps a number of another append from being taken for one: it is refused.
         self._begin = f"START TRANSACTION; DO LAST_INSERT_ID(0); {_RAISE.format(head=self.table)}"
 
-    def position(self) -> int:
+    def position(self, source: Asking | None = None) -> int:
         """Return the position that was given last, 0 if there was none."""
-        return self._one(self._pool.rows(self._select))
+        return self._one((source or self._pool).rows(self._select))
+
+    def seen(self, connection: Connection) -> int:
+        """Return the position that was given last, as a connection sees it."""
+        return self._one(list(run(connection, self._select).fetchall()))
 
     def commit(self, connection: Connection, rows: Sequence[Row], also: Sequence[bytes] = ()) -> int | None:
         """Commit rows, and the statements that follow them, in one round trip; return the last row's position.

@@ -25,6 +25,7 @@ from turnlog.adapters.mariadb.connection import (
     Connection,
     Parameters,
     as_it_is,
+    ask,
     commit,
     configure,
     connected,
@@ -40,8 +41,10 @@ from turnlog.adapters.mariadb.connection import (
 )
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
 
-IDLE_S = 30.0
+IDLE_S = 1.0
 """A connection that lay idle for longer is asked whether it lives; before, only whether it was hung up on."""
+SILENCES = 2
+"""As many times ``timeout_s`` a statement waits for an answer: one may go by in waiting for a lock."""
 RETRY_S = 0.01
 LOCK_WAIT = 1205
 _CORRUPT = frozenset({126, 127, 134, 1030, 1034, 1035, 1054, 1146, 1194, 1195, 1712, 1877, 1932})
@@ -58,10 +61,6 @@ class Server(NamedTuple):
 
     is_mariadb: bool
     packet_bytes: int
-
-
-SILENCES = 2
-"""As many times ``timeout_s`` a statement waits for an answer: one may go by in waiting for a lock."""
 
 
 class Pool:
@@ -209,8 +208,10 @@ class Pool:
                     raise Lost from error
                 raise
 
-    def session(self) -> Connection:
+    def session(self, *, patient: bool = True) -> Connection:
         """Open a connection beside the pool, in autocommit mode. The caller closes it.
+
+        ``patient``: it waits for as long as a statement takes.
 
         Raises:
             StoreUnavailable: the server cannot be reached.
@@ -218,8 +219,8 @@ class Pool:
         self._check()
         with self.translating():
             if self._engine is None:
-                return self._connect(patient=True)
-            proxied = self._engine.raw_connection()
+                return self._connect(patient=patient)
+            proxied = self._engine.pool.recreate().connect()  # the engine's own pool may be exhausted
             connection: Any = proxied.dbapi_connection
             proxied.detach()
             made_ours(connection, timeout_s=self.timeout_s)
@@ -284,11 +285,11 @@ class Pool:
                 sleep(RETRY_S)  # it came about, and broke before it was set
                 continue
             connection: Any = proxied.dbapi_connection
-            if self._lives(connection, proxied.info.get(_USED)):
+            if self.lives(connection, proxied.info.get(_USED)):
                 return proxied, connection
             proxied.invalidate()
 
-    def _lives(self, connection: Connection, used: float | None) -> bool:
+    def lives(self, connection: Connection, used: float | None) -> bool:
         """Look whether the server has said something unasked, which is good-bye; ask it where the connection lay idle.
 
         One that is new, or comes from an engine, was not lent here before.
@@ -302,7 +303,7 @@ class Pool:
             if said.poll(0):
                 return False
             if used is not None and monotonic() - used > IDLE_S:
-                connection.ping(reconnect=False)
+                ask(connection)
         except (pymysql.Error, OSError):
             return False
         return True
@@ -363,6 +364,11 @@ class Pool:
         """
         if self.read_only:
             raise StoreUnavailable(f"{self.name} was opened read-only")
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
 
     def close(self) -> None:
         """Close the pool, if it is turnlog's own. Closing twice does nothing."""

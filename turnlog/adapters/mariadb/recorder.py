@@ -13,6 +13,7 @@ Statements are those that both servers understand: no RETURNING, no sequences.
 from collections.abc import Sequence
 
 from turnlog.adapters.mariadb import storage, tables
+from turnlog.adapters.mariadb.beside import Beside
 from turnlog.adapters.mariadb.connection import Connection, run
 from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.mariadb.tracking import MariaDBProcessRecorder
@@ -31,7 +32,9 @@ class MariaDBRecorder(MariaDBProcessRecorder):
         self.durability = pool.durability
         self._names = names
         keys, snapshots = pool.table(names.keys), pool.table(names.snapshots)
-        self.appends = Appends(Appending(self, keys, snapshots, views), pool.timeout_s, ways=1)
+        self.writing = Appending(self, keys, snapshots, views)
+        self.appends = Appends(self.writing, pool.timeout_s, ways=1)
+        self.beside = Beside(pool)
         self._select_keys = f"SELECT kind, `key`, version, fingerprint, seal FROM {keys} WHERE originator_id = %s"
         self._select_snapshot = f"SELECT version, revision, hash, state, seal FROM {snapshots} WHERE originator_id = %s"
 
@@ -52,7 +55,7 @@ class MariaDBRecorder(MariaDBProcessRecorder):
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""
-        with self.pool.read() as connection:
+        with self.source.read() as connection:
             return self.key_rows(connection, stream, keys)
 
     def key_rows(self, connection: Connection, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
@@ -65,12 +68,12 @@ class MariaDBRecorder(MariaDBProcessRecorder):
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""
-        rows = self.pool.rows(self._select_keys + " ORDER BY version, kind, `key`", (stream,))
+        rows = self.source.rows(self._select_keys + " ORDER BY version, kind, `key`", (stream,))
         return [sealed_key(stream, row) for row in rows]
 
     def select_snapshot(self, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, see ``Reader``."""
-        return sealed_snapshot(stream, next(iter(self.pool.rows(self._select_snapshot, (stream,))), None))
+        return sealed_snapshot(stream, next(iter(self.source.rows(self._select_snapshot, (stream,))), None))
 
     def snapshot_row(self, connection: Connection, stream: str) -> SnapshotRow | None:
         """Return the stream's snapshot, read on ``connection``."""
@@ -87,7 +90,7 @@ class MariaDBRecorder(MariaDBProcessRecorder):
             f"SELECT DISTINCT originator_id FROM {self.events_table} WHERE originator_id > %s AND originator_id < %s"
             " ORDER BY originator_id LIMIT %s"
         )
-        return [row[0] for row in self.pool.rows(statement, (max(after, low), high, limit))]
+        return [row[0] for row in self.source.rows(statement, (max(after, low), high, limit))]
 
     # --- upkeep -------------------------------------------------------------------------------------------------------
 
@@ -97,7 +100,7 @@ class MariaDBRecorder(MariaDBProcessRecorder):
 
     def size_bytes(self) -> int | None:
         """Return how much the tables and their indexes use."""
-        return storage.size_bytes(self.pool, self._names)
+        return storage.size_bytes(self.source, self._names)
 
     def lingering(self) -> list[str]:
         """Return where erased bytes may linger: InnoDB keeps old versions of rows, and its logs."""
@@ -109,4 +112,5 @@ class MariaDBRecorder(MariaDBProcessRecorder):
 
     def close(self) -> None:
         """Close everything."""
+        self.beside.close()
         self.pool.close()

@@ -4,13 +4,14 @@ What turnlog asks for on top of them is in recorder.py, which also says how atom
 """
 
 from collections.abc import Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from turnlog.adapters.attempt import Lost
 from turnlog.adapters.following import News
 from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row, of_the_library
 from turnlog.adapters.mariadb import tables
-from turnlog.adapters.mariadb.connection import Connection, run
+from turnlog.adapters.mariadb.connection import Connection, Source, run
 from turnlog.adapters.mariadb.head import Head, head_name
 from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.names import name_range
@@ -28,6 +29,7 @@ class MariaDBAggregateRecorder(OriginatorRecorder):
     def __init__(self, pool: Pool, *, events_table: str = "stored_events", originator_id_type: str = "uuid") -> None:
         super().__init__(originator_id_type=originator_id_type)
         self.pool = pool
+        self.source: Source = pool
         self.head = Head(pool, events_table)
         self.events_table = self.head.events
         self._head_table = pool.table(head_name(events_table))
@@ -36,6 +38,12 @@ class MariaDBAggregateRecorder(OriginatorRecorder):
             " AND originator_version > %s AND originator_version <= %s ORDER BY originator_version {} LIMIT %s"
         )
         self._ascending, self._descending = select.format("ASC"), select.format("DESC")
+
+    def elsewhere(self, source: Source) -> Self:
+        """Return the same recorder, which reads through other connections."""
+        recorder = copy(self)
+        recorder.source = source
+        return recorder
 
     @of_the_library
     def create_table(self) -> None:
@@ -70,7 +78,7 @@ class MariaDBAggregateRecorder(OriginatorRecorder):
         self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None
     ) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
-        return self.pool.rows(*self._stream_query(stream, after, upto, desc=desc, limit=limit))
+        return self.source.rows(*self._stream_query(stream, after, upto, desc=desc, limit=limit))
 
     def stream_rows(
         self, connection: Connection, stream: str, after: int, upto: int | None, *, desc: bool, limit: int | None
@@ -108,7 +116,7 @@ class MariaDBApplicationRecorder(MariaDBAggregateRecorder, OrderedRecorder):
             "SELECT position, originator_id, originator_version, topic, state"
             f" FROM {self.events_table} FORCE INDEX (PRIMARY) WHERE {' AND '.join(where)} ORDER BY position LIMIT %s"
         )
-        return self.pool.rows(statement, (*parameters, limit))
+        return self.source.rows(statement, (*parameters, limit))
 
     def position(self) -> int:
         """Return the position of the newest event, 0 if there is none."""

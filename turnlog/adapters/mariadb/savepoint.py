@@ -46,7 +46,8 @@ _FAILURES = HUNG_UP | {
     3572,  # a lock is held, on MySQL
 }
 """Numbers of errors which say that the trouble is the server's, or another transaction's."""
-_NO_SAVEPOINT = 1305
+NO_SAVEPOINT = 1305
+"""The number of the error that a savepoint gives which is not there: the transaction it was in is over."""
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def _end(connection: Connection, *statements: str) -> None:
         for statement in (*statements, "RELEASE SAVEPOINT turnlog_attempt"):
             run(connection, statement)
     except pymysql.Error as error:
-        if number(error) != _NO_SAVEPOINT:
+        if number(error) != NO_SAVEPOINT:
             raise
         words = (
             "the transaction of a view's rows was ended inside;"

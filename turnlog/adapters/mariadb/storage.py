@@ -3,7 +3,7 @@
 import logging
 from contextlib import closing
 
-from turnlog.adapters.mariadb.connection import run
+from turnlog.adapters.mariadb.connection import Source, run
 from turnlog.adapters.mariadb.head import head_name
 from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.names import Names
@@ -51,13 +51,13 @@ def check(pool: Pool, names: Names) -> list[str]:
     return [*found, *([f"{n} events have positions that were not given yet"] if n else [])]
 
 
-def size_bytes(pool: Pool, names: Names) -> int:
+def size_bytes(source: Source, names: Names) -> int:
     """Return how much the tables and their indexes use, as the server last counted."""
     statement = (
         "SELECT CAST(COALESCE(SUM(data_length + index_length), 0) AS SIGNED) FROM information_schema.tables"
         " WHERE table_schema = %s AND table_name IN %s"
     )
-    return int(pool.rows(statement, (pool.schema, [*names.tables(), head_name(names.events)]))[0][0])
+    return int(source.rows(statement, (source.schema, [*names.tables(), head_name(names.events)]))[0][0])
 
 
 def lingering(pool: Pool) -> list[str]:

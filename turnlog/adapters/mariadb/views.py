@@ -66,7 +66,7 @@ class MariaDBViews:
         self.begin, self.hold, self.holding = held.begin, held.hold, held.holding
         trials = Trials(pool, None if bench is not None and bench.temporary else self._table(names.trials))
         self.trial, self.begin_trial, self.end_trial = trials.read, trials.begin, trials.end
-        queries = ViewQueries(place, names, MariaDBTerms(names), wording, schema)
+        self.queries = queries = ViewQueries(place, names, MariaDBTerms(names), wording, schema)
         self.select_sessions = queries.select_sessions
         self.select_session = queries.select_session
         self.select_active = queries.select_active

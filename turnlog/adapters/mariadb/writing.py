@@ -74,7 +74,7 @@ class Appending:
                 if last is not None:
                     return _positions(last, batches)
             with self._writing(batches) as (connection, after):
-                return self._insert(connection, after, batches)
+                return self.insert(connection, after, batches)
 
     def queues(self, batches: Sequence[Batch]) -> bool:  # noqa: ARG002 - the port's
         """Return that they do not: whoever asks keeps everybody else out."""
@@ -87,7 +87,7 @@ class Appending:
                 batches = again(Inside(self._recorder, connection))
                 if any(batch.erase for batch in batches) and not any(batch.erase for batch in before):
                     raise Undone  # first the views are held, whenever that is possible; then writers, who do not wait
-                return self._insert(connection, after, batches)
+                return self.insert(connection, after, batches)
         except Taken as error:
             words = f"what was decided again ({losses} races lost) does not fit the log"
             raise ConcurrencyConflict(f"{self.name}: {words}: {error.__cause__}") from error.__cause__
@@ -101,7 +101,8 @@ class Appending:
                 self._views.hold_still(connection)
             yield connection, self._head.hold(connection)
 
-    def _insert(self, connection: Connection, after: int, batches: Sequence[Batch]) -> list[int]:
+    def insert(self, connection: Connection, after: int, batches: Sequence[Batch]) -> list[int]:
+        """Write ``batches`` above the position ``after``, which was given last; nobody else writes meanwhile."""
         last = self._head.insert(connection, after, _rows(batches), self._also(batches))
         for batch in batches:
             if batch.erase:

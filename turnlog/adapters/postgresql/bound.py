@@ -8,22 +8,20 @@ anew: under READ COMMITTED the other's is seen then.
 """
 
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Protocol
 
 from psycopg import Cursor, errors
 
+from turnlog.adapters.bound import BoundViews, Elsewhere, StoredViews, follows
 from turnlog.adapters.postgresql.attempt import Inside, Log, Query
 from turnlog.adapters.postgresql.connection import Connection, run
 from turnlog.adapters.postgresql.lent import Lent, Place, require_committed
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.adapters.view_queries import ViewQueries
-from turnlog.domain.envelope import header_of
 from turnlog.domain.errors import ConcurrencyConflict, CorruptLog
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import PENDING, Again, Batch, KeyRow, Recorder, SnapshotRow
-from turnlog.projections.view_store import Checkpoint, Parked
 
 _LEVEL = "current_setting('transaction_isolation')"
 _PATIENCE = "current_setting('lock_timeout'), set_config('lock_timeout', %b, true)"
@@ -85,7 +83,7 @@ class BoundRecorder:
                         if not fits:
                             batches = self._asked(connection, batches, again, losses)
                         return self._insert(connection, batches)
-                except _Elsewhere as error:
+                except Elsewhere as error:
                     if not fits:
                         raise CorruptLog(f"session {batches[0].stream!r}: an event is missing") from error
                     fits = False
@@ -116,7 +114,7 @@ class BoundRecorder:
         """Insert batches, and see whether what they stand on is there.
 
         Raises:
-            _Elsewhere: it is not; the application has rolled back to a savepoint of its own.
+            Elsewhere: it is not; the application has rolled back to a savepoint of its own.
         """
         if not batches:
             return []
@@ -125,8 +123,8 @@ class BoundRecorder:
         before = [(batch.rows[0][2], self._before(connection, batch)) for batch in batches if batch.rows]
         without_snapshots = [batch._replace(snapshot=None) for batch in batches]
         positions = log.writing.insert(connection, without_snapshots, drawn=log.ordering.drawn)
-        if not all(cursor is None or _follows(state, cursor.fetchall()) for state, cursor in before):
-            raise _Elsewhere
+        if not all(cursor is None or follows(state, cursor.fetchall()) for state, cursor in before):
+            raise Elsewhere
         return positions
 
     def _before(self, connection: Connection, batch: Batch) -> Cursor[Any] | None:
@@ -191,42 +189,6 @@ class BoundRecorder:
         """Do nothing: the connection is the application's."""
 
 
-class StoredViews(Protocol):
-    """What is asked of the views beside it."""
-
-    queries: ViewQueries
-
-    def checkpoints(self, connection: Any) -> dict[str, Checkpoint]:
-        """Return every view's checkpoint."""
-        ...
-
-    def parked(self, connection: Any, name: str) -> list[Parked]:
-        """Return the sessions parked in a view."""
-        ...
-
-
-class BoundViews:
-    """The views, read through the connection, as they stand; what they lack is overlaid (index.py)."""
-
-    read_only = True
-    searches = True
-
-    def __init__(self, views: StoredViews, lent: Lent) -> None:
-        self._lent = lent
-        self.checkpoints, self.parked = views.checkpoints, views.parked
-        queries = views.queries.elsewhere(self)
-        self.select_sessions = queries.select_sessions
-        self.select_active = queries.select_active
-        self.select_messages = queries.select_messages
-        self.select_found = queries.select_found
-        self.select_users = queries.select_users
-        self.counts = queries.counts
-
-    def read(self) -> AbstractContextManager[Connection]:
-        """Lend the connection to read with."""
-        return self._lent.reading()
-
-
 class Using:
     """Gives the log and its views inside the transaction of a connection."""
 
@@ -244,11 +206,3 @@ class Using:
         lent.require_committed()
         self._place.require(lent)
         return BoundRecorder(self._log, lent), BoundViews(self._views, lent)
-
-
-class _Elsewhere(Exception):
-    """What an append stands on is not there."""
-
-
-def _follows(state: bytes, before: Sequence[StreamRow]) -> bool:
-    return bool(before) and header_of(before[0][3]).hash == header_of(state).previous

@@ -76,14 +76,14 @@ class Lent:
                 self._depth -= 1
 
     @contextmanager
-    def reading(self) -> Generator[Connection, None, None]:
+    def read(self) -> Generator[Connection, None, None]:
         """As ``savepoint``, with the driver's errors translated."""
         with self._pool.translating(), self.savepoint() as connection:
             yield connection
 
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         """Return what one reading statement gives."""
-        with self.reading() as connection:
+        with self.read() as connection:
             cursor = run(connection, statement, parameters)
         return cursor.fetchall()
 

@@ -2,10 +2,10 @@
 -- Keys: head, order, names, deadlines, lease of the views, tracking, lives, expired; of each batch: events, keys, snapshot,
 -- reading; then, of each stream that was read to decide, reading.
 -- Arguments: lease ('': none is needed); token of who decides; how many streams were read; milliseconds to live ('': as
--- before); how many batches; of each: stream, erase, how many rows and keys, whether a snapshot, and those; what is
+-- before); whether it is only checked; how many batches; of each: stream, erase, how many rows and keys, whether a snapshot, and those; what is
 -- tracked ('': nothing) and up to where; tables of views.
 -- Returns the position of each batch's last row, or one word (and where) on what keeps it from being written.
-local lease, token, read, ttl, n = take(), take(), tonumber(take()), take(), tonumber(take())
+local lease, token, read, ttl, only_check, n = take(), take(), tonumber(take()), take(), take(), tonumber(take())
 if lease ~= '' and redis.call('GET', KEYS[5]) ~= lease then
   return 'lease'
 end
@@ -18,6 +18,17 @@ for i = 1, read do
 end
 if not still then
   return 'late'
+end
+
+-- Whether a row stands on the one before it, as far as they say it: an id that expired may be used again, by others.
+local function follows(events, version, state)
+  local before = redis.call('XRANGE', events, number(version - 1) .. '-0', number(version - 1) .. '-2')[1]
+  local private = before and string.find(before[2][6], ',"private":', 1, true)
+  local _, previous = string.find(state, '"previous":"', 1, true)
+  if not private or not previous then
+    return true
+  end
+  return string.sub(before[2][6], private - 46, private - 3) == string.sub(state, previous + 1, previous + 44)
 end
 
 local expires = ttl ~= '' or redis.call('EXISTS', KEYS[7]) == 1 or redis.call('EXISTS', KEYS[8]) == 1
@@ -44,7 +55,8 @@ for b = 1, n do
       return 'taken ' .. one.stream .. ' ' .. first
     end
     one.is_new = redis.call('EXISTS', one.events) == 0
-    if expires and one.is_new and tonumber(first) > 1 then
+    if expires and tonumber(first) > 1
+      and (one.is_new or not follows(one.events, tonumber(first), ARGV[one.from + 3])) then
       return 'taken ' .. one.stream .. ' ' .. first -- it has expired since the writer read it
     end
   end
@@ -96,6 +108,10 @@ for _, one in ipairs(batches) do
       return 'corrupt ' .. one.stream .. ' ' .. bad
     end
   end
+end
+
+if only_check == '1' then
+  return {}
 end
 
 local views_from = at

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from turnlog.adapters.redis import books
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.connection import GENERATIONS, TABLES, Connection, base
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.tables import InRedis, Tables
@@ -24,17 +25,17 @@ class Store(Protocol):
         ...
 
 
-def benches(server: Server, root: bytes) -> list[str]:
+def benches(server: Server | Cluster, root: bytes) -> list[str]:
     """Return the names of the places where views were, or are, being built."""
     return sorted(name.decode() for name in server.read("SMEMBERS", root + BENCHES))
 
 
-def note_bench(server: Server, root: bytes, name: str) -> None:
+def note_bench(server: Server | Cluster, root: bytes, name: str) -> None:
     """Note that something is going to be built there."""
     server.write("SADD", root + BENCHES, name)
 
 
-def drop_replaced(server: Server, root: bytes, store: Store, view: str) -> None:
+def drop_replaced(server: Server | Cluster, root: bytes, store: Store, view: str) -> None:
     """Delete the generations of a view that answer no longer."""
     with store.read() as connection:
         generations = books.replaced(connection, view)
@@ -45,7 +46,7 @@ def drop_replaced(server: Server, root: bytes, store: Store, view: str) -> None:
                 books.gone(connection, view, generation)
 
 
-def drop_bench(server: Server, root: bytes, store: Store, home: Connection, name: str) -> None:
+def drop_bench(server: Server | Cluster, root: bytes, store: Store, home: Connection, name: str) -> None:
     """Delete what was built there, but for a generation that answers at home."""
     with store.read() as connection:
         built = [(key.decode(), generation) for key, generation in connection.books.range(GENERATIONS)]
@@ -64,7 +65,7 @@ def books_of(bench: str) -> bytes:
     return f"build.{bench}:".encode()
 
 
-def _drop_generation(server: Server, root: bytes, view: str, generation: bytes) -> None:
+def _drop_generation(server: Server | Cluster, root: bytes, view: str, generation: bytes) -> None:
     """Delete the tables of a generation; the server frees their memory beside its work."""
     begins = base(view, generation)
     listing = begins[:-1] + TABLES

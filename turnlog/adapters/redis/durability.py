@@ -2,10 +2,11 @@
 
 import logging
 from time import monotonic, sleep
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import redis
 
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.log import PAGE, Log
 from turnlog.adapters.redis.server import Server
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
@@ -50,10 +51,21 @@ class Settings(NamedTuple):
         return found
 
 
-def settings(server: Server) -> Settings:
+class Asked(Protocol):
+    """A server that can be asked for what it is set to."""
+
+    name: str
+    timeout_s: float
+
+    def read(self, *command: bytes | str | int) -> Any:
+        """Return the answer to a command."""
+        ...
+
+
+def settings(node: Asked) -> Settings:
     """Return the settings; a server, or a proxy before it, may forbid to ask."""
     try:
-        answer = server.read("CONFIG", "GET", "*")
+        answer = node.read("CONFIG", "GET", "*")
     except StoreUnavailable as error:
         if not isinstance(error.__cause__, redis.ResponseError):
             raise
@@ -62,37 +74,50 @@ def settings(server: Server) -> Settings:
     return Settings(*(found.get(name) for name in NAMES))
 
 
-def information(server: Server, section: str) -> dict[str, str]:
+def information(node: Asked, section: str) -> dict[str, str]:
     """Return a section of what the server says of itself."""
-    lines = server.read("INFO", section).decode().splitlines()
+    lines = node.read("INFO", section).decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
-def reached(server: Server) -> str:
+def reached(server: Server | Cluster) -> str:
     """Return what a commit survives: what was asked for.
 
     Raises:
         InvalidInput: it was ``full``, and the server cannot keep that.
         StoreUnavailable: the server is too old.
     """
-    number = information(server, "server").get("redis_version", "0")
-    if tuple(int(part) for part in number.split(".")[:2] if part.isdecimal()) < OLDEST:
-        raise StoreUnavailable(f"{server.name} is Redis {number}; {'.'.join(map(str, OLDEST))} or newer is needed")
-    found = settings(server)
-    if server.durability == "full" and not server.read_only:
-        if not found.known:
-            words = "it does not tell its settings (CONFIG GET is forbidden)"
-            raise InvalidInput("durability", f"{server.name} cannot be known to keep 'full': {words}; give 'normal'")
-        if missing := found.missing():
-            words = "appendonly yes, appendfsync always and maxmemory-policy noeviction are needed"
-            raise InvalidInput("durability", f"{server.name} cannot keep 'full': {', '.join(missing)} ({words})")
-    if found.evicts:
-        _log.warning("%s throws away events when memory is short: maxmemory-policy %s", server.name, found.policy)
+    for node in server.nodes():
+        number = information(node, "server").get("redis_version", "0")
+        if tuple(int(part) for part in number.split(".")[:2] if part.isdecimal()) < OLDEST:
+            raise StoreUnavailable(f"{node.name} is Redis {number}; {'.'.join(map(str, OLDEST))} or newer is needed")
+        found = settings(node)
+        if server.durability == "full" and not server.read_only:
+            _require_full(node, found, copied=isinstance(server, Cluster))
+        if found.evicts:
+            _log.warning("%s throws away events when memory is short: maxmemory-policy %s", node.name, found.policy)
     return server.durability
+
+
+def _require_full(node: Asked, found: Settings, *, copied: bool) -> None:
+    if not found.known:
+        words = "it does not tell its settings (CONFIG GET is forbidden)"
+        raise InvalidInput("durability", f"{node.name} cannot be known to keep 'full': {words}; give 'normal'")
+    missing = found.missing()
+    if copied and information(node, "replication").get("connected_slaves", "0") == "0":
+        missing.append("no replica")
+    if missing:
+        words = "appendonly yes, appendfsync always and maxmemory-policy noeviction are needed"
+        words += ", and a replica of each master of a cluster" if copied else ""
+        raise InvalidInput("durability", f"{node.name} cannot keep 'full': {', '.join(missing)} ({words})")
 
 
 def check(log: Log) -> list[str]:
     """Return where positions were lost, or a session's events are not those that the order has of it."""
+    return [words for part in getattr(log, "parts", (log,)) for words in _check(part)]
+
+
+def _check(log: Log) -> list[str]:
     found: list[str] = []
     before, counted, after = _ordered(log), 0, ""
     while names := log.names("", after, PAGE):
@@ -115,32 +140,38 @@ def _ordered(log: Log) -> int:
     return int(entries) - int(expired or 0)
 
 
-def size_bytes(server: Server) -> int:
-    """Return how much memory the server's data takes."""
-    return int(information(server, "memory")["used_memory_dataset"])
+def size_bytes(server: Server | Cluster) -> int:
+    """Return how much memory the data takes, on all nodes."""
+    return sum(int(information(node, "memory")["used_memory_dataset"]) for node in server.nodes())
 
 
-def lingering(server: Server) -> list[str]:
+def lingering(server: Server | Cluster) -> list[str]:
     """Return where bytes that were just erased may be."""
-    kept = information(server, "persistence")
-    return [*([FILES] if kept.get("aof_enabled") == "1" else []), SNAPSHOTS, COPIES]
+    kept = [information(node, "persistence").get("aof_enabled") for node in server.nodes()]
+    return [*([FILES] if "1" in kept else []), SNAPSHOTS, COPIES]
 
 
-def scrub(server: Server, *, vacuum: bool) -> list[str]:
-    """Have the server rewrite its append-only file, and wait for it; return what still holds erased bytes."""
+def scrub(server: Server | Cluster, *, vacuum: bool) -> list[str]:
+    """Have append-only files rewritten, and wait for it; return what still holds erased bytes."""
     server.require_writable()
-    if not vacuum or information(server, "persistence").get("aof_enabled") != "1":
-        return lingering(server)
+    if vacuum and all(_rewritten(node) for node in server.nodes()):
+        return [BLOCKS, SNAPSHOTS, COPIES]
+    return lingering(server)
+
+
+def _rewritten(node: Asked) -> bool:
+    """Rewrite a node's append-only file; return whether it is done."""
+    if information(node, "persistence").get("aof_enabled") != "1":
+        return True
     try:
-        server.read("BGREWRITEAOF")
+        node.read("BGREWRITEAOF")
     except StoreUnavailable as error:
         if "in progress" not in str(error):
-            return lingering(server)
-    deadline = monotonic() + server.timeout_s
-    while True:
-        kept = information(server, "persistence")
+            return False
+    deadline = monotonic() + node.timeout_s
+    while monotonic() < deadline:
+        kept = information(node, "persistence")
         if kept["aof_rewrite_in_progress"] == "0" and kept.get("aof_rewrite_scheduled", "0") == "0":
-            return [BLOCKS, SNAPSHOTS, COPIES]
-        if monotonic() > deadline:
-            return lingering(server)
+            return True
         sleep(WAIT_S)
+    return False

@@ -3,6 +3,7 @@
 from typing import Any
 
 from turnlog.adapters.library_factory import DatabaseFactory, Kinds
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.recorders import (
     RedisAggregateRecorder,
     RedisApplicationRecorder,
@@ -22,11 +23,13 @@ class RedisFactory(DatabaseFactory[RedisTrackingRecorder]):
         super().__init__(env)
         try:
             prefix = self.env.get("REDIS_PREFIX") or None
-            self._server = Server(self._given("REDIS_URL"), durability="normal", prefix=prefix)
+            url = self._given("REDIS_URL")
+            kind = Cluster if url.partition("://")[0].endswith("+cluster") else Server
+            self._server = kind(url, durability="normal", prefix=prefix)
         except InvalidInput as error:
             raise OSError(f"REDIS_URL or REDIS_PREFIX: {error}") from None
 
     @property
-    def storage(self) -> Server:
+    def storage(self) -> Server | Cluster:
         """The server."""
         return self._server

@@ -65,6 +65,21 @@ class Keys:
         return f"{self.prefix}{{{name}}}:{what}".encode()
 
 
+class OneSlot(Keys):
+    """The same in one slot of a cluster, streams and all: ``turnlog:{SLOT}:events:TENANT/SESSION``."""
+
+    def __init__(self, prefix: str, slot: str) -> None:
+        super().__init__(prefix)
+        self._begins = f"{prefix}{{{slot}}}:"
+        begins = self._begins.encode()
+        self.head, self.order, self.names = begins + b"head", begins + b"order", begins + b"names"
+        self.deadlines, self.lives, self.expired = begins + b"deadlines", begins + b"lives", begins + b"expired"
+        self.tracking, self.lease = begins + b"tracking", begins + b"lease"
+
+    def _of(self, stream: str, what: str) -> bytes:
+        return f"{self._begins}{what}:{stream}".encode()
+
+
 def chosen_prefix(of_url: object, given: object) -> str:
     """Return a prefix of keys: 1 to 200 visible ASCII characters, without braces.
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import redis
 
 from turnlog.adapters.between_threads import Mutex
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.scripts import RELEASE
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.wire import Cut, Unsent, raised, talk, translating
@@ -27,7 +28,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.001, 0.02
 class Turn:
     """A lease that is held."""
 
-    def __init__(self, server: Server, key: bytes, token: bytes) -> None:
+    def __init__(self, server: Server | Cluster, key: bytes, token: bytes) -> None:
         self.token = token
         self._server = server
         self.key = key
@@ -50,7 +51,7 @@ class Turn:
 class Lease:
     """One kind of turn; the threads of a process wait for each other without asking the server."""
 
-    def __init__(self, server: Server, key: bytes) -> None:
+    def __init__(self, server: Server | Cluster, key: bytes) -> None:
         self._server = server
         self._key = key
         self._mutex = Mutex()
@@ -69,7 +70,7 @@ class Lease:
     @contextmanager
     def _taken(self, deadline: float) -> Generator[Turn | None, None, None]:
         with translating(self._server.name):
-            lasting = self._server.wire.lasting()
+            lasting = self._server.lasting(self._key)
             connection = lasting.__enter__()
         try:
             with translating(self._server.name):
@@ -81,7 +82,7 @@ class Lease:
                 yield Turn(self._server, self._key, token)
             finally:
                 with suppress(Cut, Unsent, redis.RedisError, StoreUnavailable):  # then it expires
-                    self._server.run(RELEASE, (self._key,), (token, ""))
+                    self._server.read_script(RELEASE, (self._key,), (token, ""))
         finally:
             lasting.__exit__(None, None, None)
 
@@ -96,7 +97,7 @@ class Lease:
                 return token
             if holder is not None and self._is_dead(connection, holder):
                 arguments = (holder, token, round(LIFE_S * 1000))
-                if self._server.run(RELEASE, (self._key,), arguments):
+                if self._server.read_script(RELEASE, (self._key,), arguments):
                     return token
             if monotonic() >= deadline:
                 return None
@@ -110,6 +111,6 @@ class Lease:
         return not isinstance(answer, Exception) and not answer.strip()
 
 
-def lost(server: Server) -> StoreUnavailable:
+def lost(server: Server | Cluster) -> StoreUnavailable:
     """Return what to raise where a turn was lost."""
     return StoreUnavailable(f"{server.name}: this took longer than {LIFE_S:g} s, and its turn at the views was over")

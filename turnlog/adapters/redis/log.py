@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from turnlog.adapters.attempt import Broken, Lost, Taken, Undone
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.keys import Keys
 from turnlog.adapters.redis.scripts import APPEND, OVERDUE, SWEEP
 from turnlog.adapters.redis.server import Server
@@ -34,7 +35,8 @@ class Also(NamedTuple):
     """What else belongs to an append.
 
     ``lease`` of the views, if ``views`` holds what is to be written there; ``token`` of who has decided by what he read
-    in ``read``; what a process recorder has ``tracked``: an application and a position.
+    in ``read``; what a process recorder has ``tracked``: an application and a position. With ``only_check``
+    it is looked whether it would fit, and nothing is written.
     """
 
     lease: bytes = b""
@@ -42,6 +44,7 @@ class Also(NamedTuple):
     token: str = ""
     read: Sequence[str] = ()
     tracked: tuple[str, int] | None = None
+    only_check: bool = False
 
 
 NOTHING = Also()
@@ -56,12 +59,18 @@ class Pointer(NamedTuple):
     topic: str
     expired_at: int | None = None
     """In milliseconds since 1970: it is no event, but says that the session has expired."""
+    part: int = 0
+    place: int = 0
+    """What the event itself has for a position: that in its partition, where there are some."""
 
 
 class Log:
     """Events, keys and snapshots under one prefix."""
 
-    def __init__(self, server: Server, keys: Keys, *, ttl_s: float | None = None) -> None:
+    views_apart = False
+    """Whether views cannot be written by the script that appends."""
+
+    def __init__(self, server: Server | Cluster, keys: Keys, *, ttl_s: float | None = None) -> None:
         self.server = server
         self.keys = keys
         self._ttl: bytes | int = b"" if ttl_s is None else max(1, round(ttl_s * 1000))
@@ -85,7 +94,7 @@ class Log:
 
     def select(self, after: int, upto: int | None, limit: int, topics: Sequence[str], prefix: str) -> list[LogRow]:
         """Return events in position order, see ``Recorder``."""
-        wanted, known = self._pointers(max(after, 0), upto, prefix), frozenset(topics)
+        wanted, known = self.pointers(max(after, 0), upto, prefix), frozenset(topics)
         if known:
             wanted = (pointer for pointer in wanted if pointer.topic in known)
         found: list[LogRow] = []
@@ -93,7 +102,8 @@ class Log:
             found += self._events(page)
         return found
 
-    def _pointers(self, after: int, upto: int | None, prefix: str) -> Iterator[Pointer]:
+    def pointers(self, after: int, upto: int | None = None, prefix: str = "") -> Iterator[Pointer]:
+        """Yield entries of the order above ``after``."""
         end = "+" if upto is None else f"{upto}-2"
         while upto is None or after < upto:
             entries = self.server.read("XRANGE", self.keys.order, f"{after + 1}-0", end, "COUNT", PAGE)
@@ -109,7 +119,7 @@ class Log:
         """Read the events of pointers: those that follow one another in one stream together."""
         runs = [list(run) for _, run in groupby(enumerate(page), lambda at: (at[1].stream, at[1].version - at[0]))]
         commands = [
-            ("XRANGE", self.keys.events(run[0][1].stream), f"{run[0][1].version}-0", f"{run[-1][1].version}-2")
+            ("XRANGE", self.events_key(run[0][1].stream), f"{run[0][1].version}-0", f"{run[-1][1].version}-2")
             for run in runs
         ]
         for run, entries in zip(runs, self.server.read_all(commands) if commands else (), strict=True):
@@ -118,8 +128,16 @@ class Log:
                 row = rows.get(pointer.version)
                 if pointer.expired_at is not None:
                     yield tombstone(pointer)
-                elif row is not None and row[0] == pointer.position:
+                elif row is not None and row[0] == pointer.place:
                     yield (pointer.position, pointer.stream, *row[1:])
+
+    def events_key(self, stream: str) -> bytes:
+        """Return the key of a stream's events."""
+        return self.keys.events(stream)
+
+    def reading_key(self, stream: str) -> bytes:
+        """Return the key of those who decide by what they read in a stream."""
+        return self.keys.reading(stream)
 
     def position(self) -> int:
         """Return the position given last, 0 if none was."""
@@ -185,7 +203,8 @@ class Log:
         """
         self.server.require_writable()
         keys: list[bytes] = [*self.keys.shared()]
-        arguments: list[bytes | str | int] = [also.lease, also.token, len(also.read), self._ttl, len(batches)]
+        arguments: list[bytes | str | int] = [also.lease, also.token, len(also.read), self._ttl]
+        arguments += (int(also.only_check), len(batches))
         for batch in batches:
             keys += self.keys.of(batch.stream)
             arguments += _arguments(batch)
@@ -201,6 +220,10 @@ class Log:
         return _positions(answer)
 
     # --- expiring -----------------------------------------------------------------------------------------------------
+
+    def look_for_lives(self) -> None:
+        """Look whether there are sessions that live for a time, also where this program gives none."""
+        self.expires = self.expires or bool(self.server.read("EXISTS", self.keys.lives))
 
     def overdue(self, limit: int) -> list[str]:
         """Return the streams whose time is over."""
@@ -264,9 +287,18 @@ def _arguments(batch: Batch) -> list[bytes | str | int]:
 
 def pointer_of(entry: Any) -> Pointer:
     """Return an entry of the order."""
-    id_, (_, stream, _, version, _, topic, *expired) = entry
-    at = int(expired[1]) if expired else None
-    return Pointer(_number(id_), stream.decode(), int(version), topic.decode(), at)
+    id_, (_, stream, _, version, _, topic, *more) = entry
+    rest = dict(zip(more[::2], more[1::2], strict=True))
+    position, expired_at = _number(id_), rest.get(b"x")
+    return Pointer(
+        position,
+        stream.decode(),
+        int(version),
+        topic.decode(),
+        None if expired_at is None else int(expired_at),
+        int(rest.get(b"n", 0)),
+        int(rest.get(b"q", position)),
+    )
 
 
 def tombstone(pointer: Pointer) -> LogRow:

@@ -11,6 +11,7 @@ import msgspec
 
 from turnlog.adapters.redis import message_rows as m
 from turnlog.adapters.redis import session_rows as s
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.connection import ANSWERING, GENERATIONS
 from turnlog.adapters.redis.scripts import QUERY
 from turnlog.adapters.redis.server import Server
@@ -44,7 +45,7 @@ class Walk(NamedTuple):
 class Queries:
     """Asks the views of one log."""
 
-    def __init__(self, server: Server, root: bytes) -> None:
+    def __init__(self, server: Server | Cluster, root: bytes) -> None:
         self._server = server
         self._root = root
         self._generations = root + ANSWERING + GENERATIONS + b":rows"

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from turnlog.adapters.redis import durability
 from turnlog.adapters.redis.log import Log
 from turnlog.adapters.redis.recorders import RedisProcessRecorder
-from turnlog.adapters.redis.server import Server
-from turnlog.adapters.redis.writing import Appending, Forgetting, Sweeper
+from turnlog.adapters.redis.writing import Appending, Forgetting, OneByOne, Sweeper
 from turnlog.adapters.server_group import Appends
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
@@ -27,11 +26,17 @@ WAYS = 8
 class RedisRecorder(RedisProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again, and erasing."""
 
-    def __init__(self, server: Server, views: Forgetting | None = None, *, ttl_s: float | None = None) -> None:
-        super().__init__(server, originator_id_type="text", log=Log(server, server.keys, ttl_s=ttl_s))
+    def __init__(self, log: Log, views: Forgetting | None = None) -> None:
+        server = log.server
+        super().__init__(server, originator_id_type="text", log=log)
         self.durability = server.durability
         self._sweeper = Sweeper(self.log, views)
-        self.appends = Appends(Appending(self.log, views, self._sweeper), server.timeout_s, ways=WAYS)
+        appending = Appending(log, views, self._sweeper)
+        self.appends: Appends | OneByOne = (
+            OneByOne(appending, server.timeout_s)
+            if log.views_apart
+            else Appends(appending, server.timeout_s, ways=WAYS)
+        )
 
     def prepare(self) -> None:
         """Look what the server keeps.
@@ -40,11 +45,16 @@ class RedisRecorder(RedisProcessRecorder):
             InvalidInput: it cannot keep what was asked for. StoreUnavailable: it is too old, or cannot be reached.
         """
         self.durability = durability.reached(self.server)
-        self.log.expires = self.log.expires or bool(self.server.read("EXISTS", self.log.keys.lives))
+        self.log.look_for_lives()
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``, see ``Recorder``."""
         return self.appends.append(batches, again)
+
+    @property
+    def expires(self) -> bool:
+        """Whether sessions may expire, and what was read of one be gone."""
+        return self.log.expires
 
     def position(self) -> int:
         """Return the position of the newest event, 0 if there is none; sessions that are overdue are ended first.

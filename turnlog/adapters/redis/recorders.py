@@ -12,7 +12,8 @@ from eventsourcing.persistence import IntegrityError, ProcessRecorder, Tracking,
 
 from turnlog.adapters.attempt import Broken, Lost, Taken, Undone
 from turnlog.adapters.library import OrderedRecorder, OriginatorRecorder, Row, of_the_library
-from turnlog.adapters.redis.keys import Keys
+from turnlog.adapters.redis.cluster import Cluster
+from turnlog.adapters.redis.keys import OneSlot
 from turnlog.adapters.redis.log import NOTHING, Also, Log, Refused
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.wire import translating
@@ -29,7 +30,7 @@ class RedisAggregateRecorder(OriginatorRecorder):
 
     def __init__(
         self,
-        server: Server,
+        server: Server | Cluster,
         *,
         events_table: str = "stored_events",
         originator_id_type: str = "uuid",
@@ -37,7 +38,7 @@ class RedisAggregateRecorder(OriginatorRecorder):
     ) -> None:
         super().__init__(originator_id_type=originator_id_type)
         self.server = server
-        self.log = log or Log(server, Keys(f"{server.keys.prefix}{events_table}:"))
+        self.log = log or Log(server, OneSlot(server.keys.prefix, events_table))
 
     def create_table(self) -> None:
         """Do nothing: Redis makes keys as they are written."""
@@ -98,9 +99,9 @@ class RedisApplicationRecorder(RedisAggregateRecorder, OrderedRecorder):
 class RedisTrackingRecorder(TrackingRecorder):
     """How far a reader of some application has come, one field an application."""
 
-    def __init__(self, server: Server, *, log: Log | None = None) -> None:
+    def __init__(self, server: Server | Cluster, *, log: Log | None = None) -> None:
         self.server = server
-        self.log = log or Log(server, Keys(f"{server.keys.prefix}tracking:"))
+        self.log = log or Log(server, OneSlot(server.keys.prefix, "tracking"))
 
     def create_table(self) -> None:
         """Do nothing: Redis makes keys as they are written."""
@@ -130,7 +131,7 @@ class RedisTrackingRecorder(TrackingRecorder):
 class RedisProcessRecorder(RedisTrackingRecorder, RedisApplicationRecorder, ProcessRecorder):
     """Events and tracking, written by one script."""
 
-    def __init__(self, server: Server, **options: Any) -> None:
+    def __init__(self, server: Server | Cluster, **options: Any) -> None:
         RedisApplicationRecorder.__init__(self, server, **options)
 
     def create_table(self) -> None:

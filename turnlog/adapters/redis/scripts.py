@@ -18,5 +18,5 @@ def _script(name: str) -> Script:
     return Script(text, sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-APPEND, HOLD, SWEEP, OVERDUE = map(_script, ("append", "hold", "sweep", "overdue"))
+APPEND, ORDER, HOLD, SWEEP, OVERDUE = map(_script, ("append", "order", "hold", "sweep", "overdue"))
 WRITE, RANGE, QUERY, RELEASE = map(_script, ("write", "range", "query", "release"))

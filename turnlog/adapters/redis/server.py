@@ -4,6 +4,7 @@ What is only read is asked a second time where the connection broke. What writes
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError
@@ -98,12 +99,20 @@ class Server:
         except NoScriptError:
             return self.wire.one((b"EVAL", script.text, *rest))
 
+    def nodes(self) -> "list[Server]":
+        """Return what has settings of its own: this server."""
+        return [self]
+
     # --- waiting ------------------------------------------------------------------------------------------------------
 
     def wait(self, command: Command) -> Any:
         """Return the answer to a command that blocks, on a connection beside the pool's."""
         with translating(self.name), self.wire.lasting() as connection:
             return raised(talk(connection, (command,))[0])
+
+    def lasting(self, key: bytes) -> AbstractContextManager[Any]:  # noqa: ARG002 - a cluster's looks who has it
+        """Lend a connection beside the pool's for as long as it takes, to where ``key`` is."""
+        return self.wire.lasting()
 
 
 def _twice(ask: Callable[[], T]) -> T:

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.scripts import RANGE
 from turnlog.adapters.redis.server import Server
 
@@ -34,7 +35,7 @@ class Stored(Protocol):
 class InRedis:
     """Rows under one prefix of a server."""
 
-    def __init__(self, server: Server, root: bytes) -> None:
+    def __init__(self, server: Server | Cluster, root: bytes) -> None:
         self._server = server
         self._root = root
 

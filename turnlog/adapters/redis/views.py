@@ -18,6 +18,7 @@ import redis
 
 from turnlog.adapters.held import Held
 from turnlog.adapters.redis import books, connection, dropping, projecting
+from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.comparing import differences
 from turnlog.adapters.redis.connection import ANSWERING, Connection
 from turnlog.adapters.redis.lease import Lease, Turn, lost
@@ -43,7 +44,7 @@ class Bench(NamedTuple):
 class RedisViews:
     """The views of one log. The recorder is given it too, so that what is erased is forgotten here."""
 
-    def __init__(self, server: Server, bench: Bench | None = None) -> None:
+    def __init__(self, server: Server | Cluster, bench: Bench | None = None) -> None:
         self._server = server
         self._root = root = server.keys.views
         self._bench = bench
@@ -103,7 +104,7 @@ class RedisViews:
                 return
             opened = self._opened(turn)
             yield opened
-            self._commit(opened, self._server.keys.lease)
+            self.commit(opened)
 
     @contextmanager
     def _at_bench(self, bench: Bench) -> Generator[Connection, None, None]:
@@ -114,7 +115,7 @@ class RedisViews:
             bench.turn.renew()
             opened = self._opened(bench.turn)
             yield opened
-            self._commit(opened, bench.turn.key)
+            self.commit(opened, bench.turn.key)
 
     @contextmanager
     def erasing(self, *, wait: bool = True) -> Generator[Connection | None, None, None]:
@@ -137,12 +138,16 @@ class RedisViews:
     def _opened(self, turn: Turn) -> Connection:
         return connection.in_redis(self._server, self._root, self._books, turn.token, turn.renew)
 
-    def _commit(self, opened: Connection, lease: bytes) -> None:
-        """Write all of it; who lost the answer writes it again, which is the same as long as his turn lasts."""
-        writes = opened.writes()
+    def commit(self, connection: Connection, lease: bytes | None = None) -> None:
+        """Write all of it; who lost the answer writes it again, which is the same as long as his turn lasts.
+
+        Raises:
+            StoreUnavailable: the turn was over.
+        """
+        writes = connection.writes()
         if writes == [0]:
             return
-        if not self._server.read_script(WRITE, (lease,), (opened.lease, *writes)):
+        if not self._server.read_script(WRITE, (lease or self._server.keys.lease,), (connection.lease, *writes)):
             raise lost(self._server)
 
     def attempt(self, connection: Connection) -> AbstractContextManager[None]:

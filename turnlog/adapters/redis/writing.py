@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 from uuid import uuid4
 
-from turnlog.adapters.attempt import Taken, Undone
+from turnlog.adapters.attempt import Taken, Undone, appended
 from turnlog.adapters.redis.log import NOTHING, Also, Log, Overdue
 from turnlog.adapters.redis.scripts import HOLD
 from turnlog.adapters.redis.wire import Cut, Unsent, translating
@@ -40,6 +40,10 @@ class Forgetting(Protocol):
 
         Without ``wait`` it lends ``None`` where somebody else is writing.
         """
+        ...
+
+    def commit(self, connection: Any) -> None:
+        """Write what they forget, where the append cannot."""
         ...
 
     def forget(self, connection: Any, tenant: str, session_id: str) -> list[str]:
@@ -99,7 +103,23 @@ class Appending:
                 if batch.erase:
                     tenant, _, session_id = batch.stream.partition("/")
                     views.forget(connection, tenant, session_id)
+            if self._log.views_apart:
+                positions = self._log.append(batches, also)
+                views.commit(connection)  # if that is not to be: they forget when they catch up
+                return positions
             return self._log.append(batches, also._replace(lease=connection.lease, views=connection.writes()))
+
+
+class OneByOne:
+    """Appends that are never put together: on a cluster those of several sessions are not one."""
+
+    def __init__(self, appending: Appending, timeout_s: float) -> None:
+        self._appending = appending
+        self._timeout_s = timeout_s
+
+    def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
+        """Commit ``batches``, see ``Recorder``."""
+        return appended(self._appending, batches, again, timeout_s=self._timeout_s)
 
 
 class Sweeper:
@@ -128,7 +148,9 @@ class Sweeper:
                 self._views.forget(connection, *stream.split("/", 1))
                 also = Also(lease=connection.lease, views=connection.writes())
                 with translating(self._log.server.name):
-                    ended.append(self._log.sweep(stream, also))
+                    ended.append(self._log.sweep(stream, NOTHING if self._log.views_apart else also))
+                if self._log.views_apart:
+                    self._views.commit(connection)
         return all(ended)
 
 
@@ -162,7 +184,7 @@ class Holding:
         if stream in self.held:
             return
         with _undone():
-            self._log.server.run(HOLD, (self._log.keys.reading(stream),), (self.token, round(HOLD_S * 1000)))
+            self._log.server.run(HOLD, (self._log.reading_key(stream),), (self.token, round(HOLD_S * 1000)))
         self.held[stream] = None
 
 

@@ -1,1 +1,1 @@
-"""What comes into a store and goes out of it as files: conversations imported, logs exported and restored."""
+"""What comes in and goes out: conversations imported, logs exported, restored and copied from another store."""

@@ -104,7 +104,7 @@ class _Importing:
         self._mismatches: list[Mismatch] = []
         self._refusals: list[Refusal] = []
         self._refused = 0
-        self._group = Group(store)
+        self._group: Group[PlannedImport] = Group(store)
 
     def report(self) -> ImportReport:
         """Return the account so far."""

@@ -1,14 +1,14 @@
-"""Reading a log export (export.py): its form, its turns, and whether all of it is as it should be."""
+"""Reading a log export (export.py): its form, and whether all of it is as it should be."""
 
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from turnlog.adapters.transfer.export import FORMAT, EndEntry, EventEntry, FirstLine, KeyEntry, Line
+from turnlog.adapters.transfer.foreign import Turn, Turns
 from turnlog.adapters.transfer.lines import Lines
-from turnlog.domain.envelope import header_of
 from turnlog.domain.errors import CorruptLog, InvalidInput
-from turnlog.domain.mapper import Codec, StreamRow
+from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import FINGERPRINT_BYTES, NOTHING_CHANGED, KeyRow
 from turnlog.domain.values import Failure
 from turnlog.domain.verification import StreamCheck
@@ -87,41 +87,33 @@ class ExportReading:
             raise self.wrong("something follows the end")
 
 
-class Turn(msgspec.Struct, frozen=True, gc=False):
-    """The events of one append, or a single key: what is written whole."""
-
-    stream: str
-    rows: tuple[StreamRow, ...] = ()
-    key: KeyRow | None = None
-
-
 def turns(reading: ExportReading) -> Iterator[Turn]:
-    """Yield whole turns, then keys, in the file's order.
+    """Yield whole turns, each where its last event stands, then keys.
 
     Raises:
         InvalidInput, CorruptLog: as ``check_export``, but for what only a session's chain shows.
     """
-    rows: list[StreamRow] = []
-    stream = ""
+    gathered = Turns()
     for entry in reading:
-        if rows and (isinstance(entry, KeyEntry) or entry.stream != stream):
-            raise reading.wrong(f"the turn before it, of session {stream!r}, is not whole")
         if isinstance(entry, KeyEntry):
+            _require_whole(reading, gathered)
             yield Turn(entry.stream, (), KeyRow(entry.kind, entry.key, entry.version, entry.fingerprint))
             continue
         stream, state = entry.stream, entry.state.encode()
         if not stream.startswith(f"{reading.tenant}/"):
             raise reading.wrong(f"the session {stream!r} is not of tenant {reading.tenant!r}")
-        rows.append((entry.position, entry.version, entry.topic, state))
         try:
-            i, n = header_of(state).turn
+            turn = gathered.take(stream, (entry.position, entry.version, entry.topic, state))
         except CorruptLog as error:
             raise CorruptLog(f"{reading.lines.name}, line {reading.number}: session {stream!r}: {error}") from error
-        if i >= n:
-            yield Turn(stream, tuple(rows))
-            rows = []
-    if rows:
-        raise reading.wrong(f"the last turn, of session {stream!r}, is not whole")
+        if turn is not None:
+            yield turn
+    _require_whole(reading, gathered)
+
+
+def _require_whole(reading: ExportReading, gathered: Turns) -> None:
+    if gathered.unfinished is not None:
+        raise reading.wrong(f"the last turn of session {gathered.unfinished!r} is not whole")
 
 
 class Checked(msgspec.Struct, frozen=True):

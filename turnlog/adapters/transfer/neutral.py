@@ -212,7 +212,7 @@ def said_in(conversation: Conversation, new_id: Callable[[], str]) -> Iterator[l
             if event.message_id in used:
                 raise InvalidInput(f"{place}.message_id", f"{event.message_id!r} was used before in this conversation")
             used.update(() if event.message_id is None else (event.message_id,))
-            yield [_said_message(_add_message(place, event, new_id), at, given=event.message_id is not None)]
+            yield [said_message(_add_message(place, event, new_id), at, given=event.message_id is not None)]
         else:
             yield [Said(command, command, at) for command in _commands(place, event)]
 
@@ -256,8 +256,11 @@ def refusal_of(conversation: Conversation, error: Exception) -> str:
     return str(error)
 
 
-def _said_message(command: c.AddMessage, at: datetime | None, *, given: bool) -> Said:
-    """As ``Session.add_message`` would say it, so that saying it again there is known as a repetition."""
+def said_message(command: c.AddMessage, at: datetime | None, *, given: bool) -> Said:
+    """Return what ``Session.add_message`` would say, so that saying it again there is known as a repetition.
+
+    ``given`` tells whether its id was given, not made.
+    """
     if not given:
         return Said(command, msgspec.structs.replace(command, message_id=""), at)
     return Said(command, command, at, keys=(("message", command.message_id, fingerprint((command,))),))

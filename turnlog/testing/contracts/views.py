@@ -25,6 +25,19 @@ from turnlog.testing.scenario import at
 ALICE, BOB = e.SessionStarted(user_id="alice", agent="waiter"), e.SessionStarted(user_id="bob")
 S, T, U = "default/s", "default/t", "default/u"
 DEFAULT = SessionFilter("default")
+FILTERS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["s", "u", "t"]),
+    ({"user_id": "alice"}, ["s", "u"]),
+    ({"user_id": "Alice"}, []),
+    ({"agent": "waiter", "status": "active"}, ["s"]),
+    ({"status": "completed"}, ["u"]),
+    ({"route": "booking"}, ["s"]),
+    ({"older_than": at(4)}, ["t"]),
+    ({"newer_than": at(2)}, ["s", "u"]),
+    ({"without": ("s", "t")}, ["u"]),
+    ({"user_id": "bob", "route": "booking"}, []),
+]
+"""Of the sessions in ``ViewsContract.filled``: what is wanted, and what is found."""
 
 
 def said(message_id: str) -> e.MessageAdded:
@@ -119,30 +132,16 @@ class ViewsContract(Patience):
 
     # --- queries ------------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(
-        ("wanted", "expected"),
-        [
-            ({}, ["s", "u", "t"]),
-            ({"user_id": "alice"}, ["s", "u"]),
-            ({"user_id": "Alice"}, []),
-            ({"agent": "waiter", "status": "active"}, ["s"]),
-            ({"status": "completed"}, ["u"]),
-            ({"route": "booking"}, ["s"]),
-            ({"older_than": at(4)}, ["t"]),
-            ({"newer_than": at(2)}, ["s", "u"]),
-            ({"without": ("s", "t")}, ["u"]),
-            ({"user_id": "bob", "route": "booking"}, []),
-        ],
-    )
-    def test_sessions(self, filled: Backend, wanted: dict[str, Any], expected: list[str]) -> None:
-        """Sessions come newest update first, by any of the filters, also all of them together."""
-        where = DEFAULT._replace(**wanted)
-        assert _sessions(filled, where) == expected
-        newest = filled.views.select_sessions(where, limit=1)
-        assert [row.summary.session_id for row in newest] == expected[:1]
-        if newest:
-            older = filled.views.select_sessions(where, before=newest[0].updated_position, limit=9)
-            assert [row.summary.session_id for row in older] == expected[1:]
+    def test_sessions(self, filled: Backend) -> None:
+        """Sessions come newest update first, by any of the filters, also several of them together."""
+        for wanted, expected in FILTERS:
+            where = DEFAULT._replace(**wanted)
+            assert _sessions(filled, where) == expected, wanted
+            newest = filled.views.select_sessions(where, limit=1)
+            assert [row.summary.session_id for row in newest] == expected[:1], wanted
+            if newest:
+                older = filled.views.select_sessions(where, before=newest[0].updated_position, limit=9)
+                assert [row.summary.session_id for row in older] == expected[1:], wanted
 
     def test_a_sessions_row(self, filled: Backend) -> None:
         """A row has all of the session's summary, and the positions of its first and last event."""

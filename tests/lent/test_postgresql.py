@@ -1,5 +1,6 @@
-"""The connection that an application lends (`store.using`): which will do, and that it is left as it was."""
+"""The connection that an application lends to a store on PostgreSQL: which will do, how it is left, waiting."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,8 +12,10 @@ from psycopg.types.string import TextLoader
 from psycopg_pool import ConnectionPool
 
 import turnlog
+from tests.api.test_following import Reader
+from tests.lent.applications import DEADLINE_S
 from tests.servers import PostgreSQL, binaries_or_skip
-from turnlog import ConversationStore, InvalidInput, StoreUnavailable
+from turnlog import ConcurrencyConflict, ConversationStore, InvalidInput, StoreUnavailable
 from turnlog.adapters.postgresql.connection import Connection
 
 
@@ -34,16 +37,6 @@ def connection(postgresql_url: str) -> Iterator[Connection]:
 
 
 # --- which will do ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scheme", ["memory", "sqlite"])
-def test_only_postgresql_has_it(scheme: str, sqlite_url: str, connection: Connection) -> None:
-    """Elsewhere it is refused, and said why."""
-    with (
-        turnlog.open("memory://" if scheme == "memory" else sqlite_url) as store,
-        pytest.raises(InvalidInput, match="using: needs a store on PostgreSQL"),
-    ):
-        store.using(connection)
 
 
 @pytest.mark.parametrize("given", [None, "postgresql://here", object()])
@@ -318,3 +311,76 @@ def test_repeated_conflicts_with_prepared_statements(store: ConversationStore, c
         connection.commit()
     assert store.get("s").version == 17
     assert store.verify().ok
+
+
+# --- waiting, and readers in the log's order --------------------------------------------------------------------------
+
+
+def test_two_that_wait_for_each_other(store: ConversationStore, postgresql_url: str) -> None:
+    """One of them is told so, and can still roll back to what it likes; the other goes on."""
+    store.session("t")
+    first, second = psycopg.connect(postgresql_url), psycopg.connect(postgresql_url)
+    store.using(first).get("s").collect(n=1)
+    store.using(second).get("t").collect(n=2)
+    told: list[Exception] = []
+
+    def cross(connection: Connection, session_id: str) -> None:
+        try:
+            store.using(connection).get(session_id).collect(n=3)
+            connection.commit()
+        except ConcurrencyConflict as error:
+            told.append(error)
+            connection.execute("SELECT 1")
+            connection.rollback()
+
+    crossing = [threading.Thread(target=cross, args=pair) for pair in ((first, "t"), (second, "s"))]
+    for thread in crossing:
+        thread.start()
+    for thread in crossing:
+        thread.join(DEADLINE_S)
+    assert [str(error) for error in told] == [
+        "this transaction and another one wait for each other; roll back, and do it again"
+    ]
+    assert sorted((store.get("s").data["n"], store.get("t").data["n"])) in ([1, 3], [2, 3], [3, 3])
+    assert store.verify().ok
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_subscriber_waits_for_what_may_still_come(
+    store: ConversationStore, postgresql_url: str, connection: Connection, *, committed: bool
+) -> None:
+    """Around a transaction that ends late it gets every event once and in order, its own and those of others."""
+    with turnlog.open(postgresql_url) as other:
+        reader = Reader(other.subscribe(after=0))
+        assert [event.version for event in reader.next(1)] == [1]
+        bound = store.using(connection)
+        bound.session("t").collect(n=1)
+        late = store.get("s").add_message("user", "later, and committed first")
+        bound.get("t").collect(n=2)
+        assert late.position is not None
+        assert other.position < late.position
+        assert reader.found.empty()
+        (connection.commit if committed else connection.rollback)()
+        found = [(event.session_id, event.version) for event in reader.next(4 if committed else 1)]
+        assert found == ([("t", 1), ("t", 2), ("s", 2), ("t", 3)] if committed else [("s", 2)])
+        store.session("last")
+        assert [event.session_id for event in reader.next(1)] == ["last"]
+
+
+def test_strict_order(postgresql_url: str, connection: Connection) -> None:
+    """Where appends exclude each other, a bound one excludes the others until the application commits."""
+    with turnlog.open(postgresql_url, ordering="strict") as store:
+        store.using(connection).session("s")
+        waiting = threading.Thread(target=store.session, args=("t",))
+        waiting.start()
+        watching = psycopg.connect(postgresql_url, autocommit=True)
+        statement = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while watching.execute(statement).fetchall() == [(0,)]:
+            pass
+        watching.close()
+        assert not store.exists("t")
+        connection.commit()
+        waiting.join(DEADLINE_S)
+        assert [event.session_id for event in store.events()] == ["s", "t"]

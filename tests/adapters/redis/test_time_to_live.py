@@ -1,0 +1,148 @@
+"""Sessions that live for a time: every write gives it anew, and when it is over they end as a whole."""
+
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
+
+import pytest
+
+import turnlog
+from turnlog.adapters.redis.server import Server
+from turnlog.domain.errors import InvalidInput
+from turnlog.domain.events import SessionDeleted, SessionStarted
+
+TTL_S = 600.0
+Later = Callable[[str], None]
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[turnlog.ConversationStore]:
+    """A store whose sessions live for ten minutes."""
+    with turnlog.open(redis_url, ttl_s=TTL_S) as opened:
+        yield opened
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[Server]:
+    """The server, to look at keys."""
+    opened = Server(redis_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def expire(server: Server) -> Later:
+    """Let a session's time be over, as if it had not been written to for ten minutes."""
+
+    def over(session_id: str) -> None:
+        assert server.write("ZADD", server.keys.deadlines, "XX", "CH", 1, f"default/{session_id}") == 1
+
+    return over
+
+
+def test_every_write_gives_time_anew(store: turnlog.ConversationStore, server: Server, redis_url: str) -> None:
+    """Whatever is written, and by whatever program: one that knows of no time to live keeps the session's."""
+
+    def left_s() -> float:
+        now_s, _ = server.read("TIME")
+        return float(server.read("ZSCORE", server.keys.deadlines, "default/s")) / 1000 - int(now_s)
+
+    session = store.session("s", user_id="alice")
+    writes: list[Callable[[], object]] = [
+        lambda: session.add_message("user", "1"),
+        lambda: session.set_context({"a": 1}),
+        lambda: session.enter_route("r"),
+    ]
+    with turnlog.open(redis_url) as other:
+        writes.append(lambda: other.get("s").collect(b=2))
+        for write in writes:
+            server.write("ZADD", server.keys.deadlines, 1000 * (int(server.read("TIME")[0]) + 5), "default/s")
+            write()
+            assert left_s() == pytest.approx(TTL_S, abs=60)
+
+
+def test_a_session_ends_as_a_whole(store: turnlog.ConversationStore, server: Server, expire: Later) -> None:
+    """Log, keys, snapshot, view rows and index entries go together; what is left says only that it was deleted."""
+    for session_id in ("gone", "stays"):
+        session = store.session(session_id, user_id="alice", agent="a")
+        session.enter_route("r")
+        for n in range(120):
+            session.add_message("user", f"{n}", message_id=f"m-{n}")
+    assert len(store.sessions().items) == 2
+    expire("gone")
+    assert not store.exists("gone")
+    with pytest.raises(turnlog.SessionNotFound):
+        store.get("gone")
+    assert [one.session_id for one in store.sessions(user_id="alice").items] == ["stays"]
+    assert {message.content for message in store.messages(user_id="alice", limit=500).items} == {
+        f"{n}" for n in range(120)
+    }
+    assert (store.stats().sessions, store.stats().messages) == (1, 120)
+    (active,) = [store.active_session("alice")]
+    assert active is not None
+    assert active.id == "stays"
+    holding = [key for key in server.read("KEYS", "*") if b"gone" in key]
+    assert holding == []
+    for key in server.read("KEYS", "*"):
+        kind = server.read("TYPE", key)
+        if kind == b"zset":
+            assert not any(b"gone" in member for member in server.read("ZRANGE", key, 0, -1)), key
+        elif kind == b"hash":
+            assert not any(b"gone" in part for part in server.read("HGETALL", key)), key
+    assert store.verify().ok
+
+
+def test_followers_are_told(store: turnlog.ConversationStore, expire: Later) -> None:
+    """Who follows the log finds, instead of what he had not read yet, that the session was deleted."""
+    before = store.subscribe(after=0)
+    store.session("s").add_message("user", "read")
+    store.session("t")
+    assert [next(before).session_id for _ in range(3)] == ["s", "s", "t"]
+    store.get("s").add_message("user", "never read")
+    expire("s")
+    position = store.position
+    told = next(before)
+    assert (told.position, told.session_id, told.version, told.event) == (position, "s", 4, SessionDeleted())
+    assert [(event.session_id, type(event.event)) for event in store.events()] == [
+        ("t", SessionStarted),
+        ("s", SessionDeleted),
+    ]
+    before.close()
+
+
+def test_an_id_can_be_used_again(store: turnlog.ConversationStore, expire: Later, redis_url: str) -> None:
+    """A new session begins at version 1, also where a handle of the old one still writes; that finds no session."""
+    old = store.session("s")
+    old.add_message("user", "old", message_id="m")
+    expire("s")
+    with pytest.raises(turnlog.SessionNotFound):
+        old.add_message("user", "late")
+    fresh = store.session("s")
+    assert fresh.created
+    fresh.add_message("user", "new", message_id="m")
+    assert (old.version, fresh.version) == (2, 2)
+    old.add_message("user", "to the new one")  # not upon what it knew of the old one
+    fresh.refresh()
+    fresh.remove_message(fresh.history(last=1)[0].message_id)
+    assert [message.content for message in fresh.history()] == ["new"]
+    assert store.sessions().items[0].message_count == 1
+    with turnlog.open(redis_url, read_only=True) as reader:
+        expire("s")
+        assert not reader.exists("s")
+    assert store.verify().ok
+
+
+def test_time_passes(redis_url: str) -> None:
+    """The server's clock decides."""
+    with turnlog.open(redis_url, ttl_s=0.2) as store:
+        store.session("s")
+        deadline = monotonic() + 20
+        while store.exists("s"):
+            assert monotonic() < deadline
+            sleep(0.01)
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1, "1", float("inf")])
+def test_a_time_that_is_none_is_refused(redis_url: str, ttl_s: object) -> None:
+    """Naming the option."""
+    with pytest.raises(InvalidInput, match="ttl_s"):
+        turnlog.open(redis_url, ttl_s=ttl_s)

@@ -1,0 +1,151 @@
+"""A private MongoDB server: a replica set of one member or of several, or a standalone server."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, missing
+
+_SETTINGS = (
+    "--nounixsocket",
+    "--oplogSize=64",
+    "--wiredTigerCacheSizeGB=0.25",
+    "--wiredTigerEngineConfigString=log=(file_max=10MB,prealloc=false)",  # 11 MB instead of 302
+    "--setParameter=diagnosticDataCollectionEnabled=false",
+    "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",
+)
+_CHEAP = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it
+"""Files there cost no sync, which tests of function need not wait for."""
+
+
+def mongod_or_skip() -> Path:
+    """Return MongoDB's server; without it skip the test, loudly (in CI: fail it)."""
+    found = shutil.which("mongod")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    installed = cache / "turnlog-servers/mongodb/fiftyone/db/bin/mongod"  # by scripts/servers
+    if found is None and not installed.exists():
+        missing("MongoDB", f"{installed.parent} or on PATH", "scripts/servers")
+    return Path(found or installed)
+
+
+class MongoDB:
+    """Members of one replica set, on ports of this machine; ``url`` names no database.
+
+    Args:
+        members: how many; 0: one server that is of no replica set.
+        cheap: keep the files in memory: it does not survive the machine, and costs no sync.
+    """
+
+    def __init__(self, binary: Path, *, members: int = 1, cheap: bool = True) -> None:
+        self._binary = binary
+        self._set = members > 0
+        base = str(_CHEAP) if cheap and os.access(_CHEAP, os.W_OK) else tempfile.gettempdir()
+        self._directory = Path(tempfile.mkdtemp(prefix="turnlog-mongo-", dir=base))
+        self.ports = [free_port() for _ in range(max(members, 1))]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._databases = 0
+        for port in self.ports:
+            (self._directory / str(port)).mkdir()
+            self.start(port)
+        if self._set:
+            self._initiate()
+
+    @property
+    def port(self) -> int:
+        """The first member's port."""
+        return self.ports[0]
+
+    @property
+    def url(self) -> str:
+        """The URL of the server, or of all members."""
+        hosts = ",".join(f"{HOST}:{port}" for port in self.ports)
+        return f"mongodb://{hosts}/" if len(self.ports) == 1 else f"mongodb://{hosts}/?replicaSet=turnlog"
+
+    def connect(self, port: int | None = None) -> "pymongo.MongoClient[dict[str, Any]]":
+        """Connect to one member directly, whatever it is."""
+        return pymongo.MongoClient(HOST, port or self.port, directConnection=True)
+
+    def new_place(self) -> str:
+        """Return the URL of a database that does not exist yet."""
+        self._databases += 1
+        before, slash, after = self.url.rpartition("/")
+        return f"{before}{slash}t{os.getpid()}_{self._databases}{after}"
+
+    def drop_place(self, url: str) -> None:
+        """Delete a database."""
+        with self.connect(self.primary()) as client:
+            client.drop_place(url.rpartition("/")[2].partition("?")[0])
+
+    def primary(self) -> int:
+        """Wait for a member that can be written, and return its port."""
+        deadline = monotonic() + READY_S
+        while monotonic() < deadline:
+            for port in self.ports:
+                if self._said(port).get("isWritablePrimary"):
+                    return port
+            sleep(0.02)
+        raise RuntimeError("the replica set has no primary")
+
+    def start(self, port: int | None = None) -> None:
+        """Start a member (again, on the same port)."""
+        port = port or self.port
+        here = self._directory / str(port)
+        options = [*_SETTINGS, *(["--replSet=turnlog"] if self._set else [])]
+        with (here / "log").open("ab") as log:
+            process: Any = subprocess.Popen(
+                [str(self._binary), f"--dbpath={here}", f"--bind_ip={HOST}", f"--port={port}", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+            )
+        self._processes[port] = process
+        deadline = monotonic() + READY_S
+        while not self._said(port):
+            if process.poll() is not None or monotonic() > deadline:
+                raise RuntimeError(f"MongoDB did not start: {(here / 'log').read_text(errors='replace')[-2000:]}")
+            sleep(0.02)
+
+    def crash(self, port: int | None = None) -> None:
+        """End a member at once, without writing anything more."""
+        process = self._processes.get(port or self.port)
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait(READY_S)
+
+    def stop(self) -> None:
+        """End it and delete its files."""
+        for port in self.ports:
+            self.crash(port)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _initiate(self) -> None:
+        members: Sequence[dict[str, Any]] = [{"_id": n, "host": f"{HOST}:{port}"} for n, port in enumerate(self.ports)]
+        settings = {"electionTimeoutMillis": 1500, "heartbeatIntervalMillis": 200}
+        with self.connect() as client:
+            client.admin.command("replSetInitiate", {"_id": "turnlog", "members": members, "settings": settings})
+        self.primary()
+
+    def _said(self, port: int) -> dict[str, Any]:
+        """Return what a member says of itself; nothing where it does not answer."""
+        try:
+            with pymongo.MongoClient[dict[str, Any]](
+                HOST, port, directConnection=True, serverSelectionTimeoutMS=500
+            ) as client:
+                return client.admin.command("hello")
+        except PyMongoError:
+            return {}

@@ -1,0 +1,256 @@
+"""Where views are in MongoDB: at home, under their own names, or on a bench, where a new generation is built.
+
+The catch-up lock is a document that every transaction which writes views, or erases, changes first: of two, MongoDB
+undoes the second at once. It ends with the transaction; that of a process that died the server ends within a minute.
+It does not keep appenders out.
+
+A bench is claimed by a document that names the process. Who finds its owner dead (on this machine at once, else when it
+has not been renewed for a while) takes it over; the old owner, should it live after all, cannot commit any more.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from time import monotonic, sleep, time
+from typing import Any
+from uuid import uuid4
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+
+from turnlog.adapters.attempt import Undone
+from turnlog.adapters.between_threads import Mutex
+from turnlog.adapters.mongodb.abandoned import end_abandoned, lives
+from turnlog.adapters.mongodb.client import Client, Session, is_duplicate, told
+from turnlog.adapters.mongodb.view_connection import ViewConnection
+from turnlog.adapters.names import Names
+from turnlog.domain.errors import StoreUnavailable
+
+LOCK = " lock"
+LEASE_S = 60.0
+"""A claim that was not renewed for so long is free."""
+LOOK_S = 0.5
+"""So often, at most, it is looked whether the lock is held by a process that is no more."""
+_PAUSE_S = 0.01
+
+
+class Home:
+    """The views that answer, under their own names.
+
+    Args:
+        mend: ends what somebody did not live to end; returns whether the transaction has to begin anew.
+    """
+
+    prefix = ""
+
+    def __init__(self, client: Client, names: Names, mend: Callable[[ViewConnection], bool]) -> None:
+        self._client = client
+        self._views = names.views
+        self._mend = mend
+        self._mutex = Mutex()
+        self._look = 0.0
+
+    @contextmanager
+    def read(self) -> Generator[ViewConnection, None, None]:
+        """Lend a connection outside of any transaction."""
+        with self._client.translating():
+            yield ViewConnection(self._client)
+
+    @contextmanager
+    def write(self, *, wait: bool = True) -> Generator[ViewConnection | None, None, None]:
+        """Lend a connection in a transaction under the catch-up lock; ``None`` if that would take waiting for.
+
+        Raises:
+            StoreUnavailable: the lock was not to be had in time.
+        """
+        self._client.require_writable()
+        deadline = monotonic() + (self._client.timeout_s if wait else 0)
+        with self._mutex.held(self._client.timeout_s if wait else 0) as ours:
+            if not ours:
+                self._refuse(wait=wait)
+                yield None
+                return
+            with self._client.ending(), self._client.client.start_session() as session:
+                connection = ViewConnection(self._client, session=session)
+                while not self._begun(connection):
+                    if self._is_abandoned():
+                        continue
+                    if monotonic() >= deadline:
+                        self._refuse(wait=wait)
+                        yield None
+                        return
+                    sleep(_PAUSE_S)
+                with committing(self._client, session):
+                    yield connection
+
+    def _is_abandoned(self) -> bool:
+        """Look now and then whether the lock is held by a process that is no more; end that, and return whether so."""
+        if monotonic() < self._look:
+            return False
+        self._look = monotonic() + LOOK_S
+        return end_abandoned(self._client.client) > 0
+
+    def _begun(self, connection: ViewConnection) -> bool:
+        """Begin a transaction under the lock, in which nothing is left to be mended; return whether it was free."""
+        while True:
+            if not self.begin(connection):
+                return False
+            if not self._mend(connection):
+                return True
+            self._client.commit(_session_of(connection))
+
+    def begin(self, connection: ViewConnection) -> bool:
+        """Begin a transaction under the lock; return whether it was free."""
+        session = _session_of(connection)
+        self._client.begin(session)
+        connection.written = []
+        try:
+            connection.held = self.hold(session)
+        except PyMongoError as error:
+            self._client.undo(session)
+            if is_duplicate(error) or isinstance(told(error), Undone):
+                return False
+            raise
+        except BaseException:
+            self._client.undo(session)
+            raise
+        return True
+
+    def hold(self, session: Session) -> int:
+        """Keep everybody else from writing views until the transaction ends; the driver's error if they are at it.
+
+        Returns how often the lock was held, this time included.
+        """
+        done: Any = self._client.collection(self._views).find_one_and_update(
+            {"_id": LOCK},
+            {"$inc": {"held": 1}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return int(done["held"])
+
+    def _refuse(self, *, wait: bool) -> None:
+        if wait:
+            words = f"the views were being written for {self._client.timeout_s:g} s"
+            raise StoreUnavailable(f"{self._client.name}: {words}")
+
+
+class Bench:
+    """Collections whose names begin with ``prefix``: one process builds there, nobody else looks."""
+
+    def __init__(self, client: Client, prefix: str, claims: "Claims", claim: str, owner: str) -> None:
+        self._client = client
+        self.prefix = prefix
+        self._claims, self._claim, self._owner = claims, claim, owner
+
+    @contextmanager
+    def read(self) -> Generator[ViewConnection, None, None]:
+        """Lend a connection outside of any transaction."""
+        with self._client.translating():
+            yield ViewConnection(self._client, self.prefix)
+
+    @contextmanager
+    def write(self, *, wait: bool = True) -> Generator[ViewConnection | None, None, None]:  # noqa: ARG002 - the port's
+        """Lend a connection in a transaction that commits only if the bench is still ours."""
+        with self._client.ending(), self._client.client.start_session() as session:
+            connection = ViewConnection(self._client, self.prefix, session)
+            self.begin(connection)
+            with committing(self._client, session):
+                yield connection
+
+    def begin(self, connection: ViewConnection) -> bool:
+        """Begin a transaction that holds the claim."""
+        session = _session_of(connection)
+        self._client.begin(session)
+        connection.written = []
+        try:
+            self._claims.renew(session, self._claim, self._owner)
+        except BaseException:
+            self._client.undo(session)
+            raise
+        return True
+
+
+class Claims:
+    """Claims on benches, kept beside the views' records."""
+
+    def __init__(self, client: Client, names: Names) -> None:
+        self._client = client
+        self._views = names.views
+
+    def take(self, claim: str) -> str | None:
+        """Claim a bench; return the owner's mark, or ``None`` where somebody else builds there."""
+        owner = uuid4().hex
+        place = {"owner": owner, "host": socket.gethostname()[:80], "pid": os.getpid(), "until": time() + LEASE_S}
+        claims = self._client.collection(self._views)
+        try:
+            claims.insert_one({"_id": claim, **place})
+        except DuplicateKeyError:
+            held = claims.find_one({"_id": claim})
+            if held is None:
+                return self.take(claim)
+            if not _is_free(held["until"], held["host"], held["pid"]):
+                return None
+            taken = claims.replace_one({"_id": claim, "owner": held["owner"]}, place)
+            return owner if taken.matched_count else None
+        return owner
+
+    def renew(self, session: Session, claim: str, owner: str) -> None:
+        """Renew a claim in a transaction.
+
+        Raises:
+            StoreUnavailable: somebody else has taken it over.
+        """
+        change = {"$set": {"until": time() + LEASE_S}}
+        done: Any = self._client.collection(self._views).update_one(
+            {"_id": claim, "owner": owner}, change, session=session
+        )
+        if not done.matched_count:
+            raise StoreUnavailable(f"{self._client.name}: another process has taken over what was built here")
+
+    def release(self, claim: str, owner: str) -> None:
+        """Give it up."""
+        self._client.collection(self._views).delete_one({"_id": claim, "owner": owner})
+
+    def is_held(self, claim: str) -> bool:
+        """Return whether somebody builds there."""
+        held = self._client.collection(self._views).find_one({"_id": claim})
+        return held is not None and not _is_free(held["until"], held["host"], held["pid"])
+
+
+@contextmanager
+def committing(client: Client, session: Session) -> Generator[None, None, None]:
+    """Commit the transaction at the end, or undo it if that raises."""
+    try:
+        yield
+        client.commit(session)
+    except BaseException as error:
+        client.undo(session)
+        meant = told(error)
+        if meant is error:
+            raise
+        raise meant from error
+
+
+def of_the_server(error: Exception) -> bool:
+    """Return whether the server is to blame for ``error``, or a lost connection; not what the statement said."""
+    if isinstance(error, OperationFailure) and not error.has_error_label("TransientTransactionError"):
+        return not is_duplicate(error) and (error.code or 0) in _FAILURES
+    return isinstance(error, (PyMongoError, StoreUnavailable))
+
+
+_FAILURES = frozenset({6, 7, 89, 91, 189, 216, 251, 256, 9001, 10107, 11600, 11602, 13388, 13435, 13436})
+"""Codes of errors that say the trouble is the server's: the network, its end, its role, a transaction that is gone."""
+
+
+def _session_of(connection: ViewConnection) -> Session:
+    if connection.session is None:
+        raise StoreUnavailable("this connection has no transaction")
+    return connection.session
+
+
+def _is_free(until: float, host: str, pid: int) -> bool:
+    """Return whether a claim has run out, or its process on this machine is no more."""
+    return until < time() or not lives(host, pid)
