@@ -82,7 +82,7 @@ class MongoDB:
     def drop_place(self, url: str) -> None:
         """Delete a database."""
         with self.connect(self.primary()) as client:
-            client.drop_place(url.rpartition("/")[2].partition("?")[0])
+            client.drop_database(url.rpartition("/")[2].partition("?")[0])
 
     def primary(self) -> int:
         """Wait for a member that can be written, and return its port."""

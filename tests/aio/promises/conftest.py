@@ -38,7 +38,12 @@ def store(url: str, clock: Clock, loop: Loop) -> Iterator[Any]:
 
 
 @pytest.fixture
-def reopen(url: str, store: Any, clock: Clock, loop: Loop) -> Iterator[Callable[[], Any]]:
+def reopen(
+    url: str,
+    store: Any,  # noqa: ARG001 - which is there first, and closed last
+    clock: Clock,
+    loop: Loop,
+) -> Iterator[Callable[[], Any]]:
     """Open the storage of ``store`` a second time."""
     handles: list[Any] = []
 
