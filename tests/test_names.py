@@ -23,7 +23,7 @@ with turnlog.open(sys.argv[1]) as store:
     assert not session.created
     session.add_message("user", "again")
     assert [message.content for message in session.history()] == ["once", "again"]
-print(*sorted({"sqlalchemy", "psycopg", "typer", "rich", "redis", "turnlog.cache"} & set(sys.modules)))
+print(*sorted({"sqlalchemy", "psycopg", "typer", "rich", "redis", "opensearchpy", "turnlog.cache"} & set(sys.modules)))
 """
 
 

@@ -49,4 +49,5 @@ def found(followed: turnlog.Followed, text: str) -> set[tuple[str, str]]:
 
 
 def _occurs(word: str, text: str) -> bool:
-    return word in text if not word.isascii() else re.search(rf"\b{word}\b", text) is not None
+    """Return whether it is one of the words of a text, which Unicode (UAX 29) does not end at a "." in "so.What"."""
+    return word in text if not word.isascii() else word in re.findall(r"\w+(?:[.:'\u2019]\w+)*", text)

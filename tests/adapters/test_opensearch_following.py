@@ -58,7 +58,7 @@ def one_of_everything(store: turnlog.ConversationStore) -> None:
     deleted.delete()
 
 
-@pytest.mark.parametrize("page", [1, 3, 1_000])
+@pytest.mark.parametrize("page", [1, 1_000])
 def test_what_is_followed_is_what_is_there(
     store: turnlog.ConversationStore, indices: Indices, page: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,7 +96,7 @@ def act(dice: random.Random, store: turnlog.ConversationStore) -> None:
     dice.choice(actions)()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_two_followers_in_any_order_come_to_the_same(
     store: turnlog.ConversationStore, indices: Indices, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

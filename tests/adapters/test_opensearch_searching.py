@@ -8,42 +8,65 @@ import pytest
 
 import turnlog
 from tests.adapters.opensearch_indices import Indices
-from turnlog.testing import Clock
+from tests.servers import OpenSearch
 
 DAY = datetime(2025, 3, 1, 22, 0, tzinfo=UTC)
 
 
+def talk(store: turnlog.ConversationStore) -> None:
+    """Have some talk about tables."""
+    one = store.session("one", user_id="alice", agent="concierge")
+    one.add_message("user", "A table for two at the river, please", occurred_at=DAY)
+    one.enter_route("booking")
+    one.enter_step("size")
+    seconds = timedelta(seconds=4)
+    one.add_message("assistant", "Which river? There are tables by two rivers", occurred_at=DAY + seconds)
+    one.enter_step("time")
+    one.complete()
+    two = store.session("two", user_id="bob")
+    two.enter_route("booking")
+    two.enter_step("size")
+    later = DAY + timedelta(hours=3)
+    two.add_message("user", "我想吃烤鸭", occurred_at=later)
+    two.add_message("user", [{"type": "text", "text": "a table, or a river"}], occurred_at=later)
+    two.add_message("assistant", None, tool_calls=[{"id": "c", "name": "find"}], occurred_at=later)
+    two.add_message("assistant", "Duck it is", occurred_at=later + timedelta(seconds=10))
+    three = store.session("three", user_id="bob")
+    three.enter_route("booking")
+    three.enter_step("size")
+    three.enter_step("time")
+    three.abandon()
+    four = store.session("four")
+    four.enter_route("booking")
+    four.enter_step("size")
+    four.exit_route()
+
+
+@pytest.fixture(scope="module")
+def talked(
+    opensearch: OpenSearch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[turnlog.ConversationStore, turnlog.Followed]]:
+    """A store with that talk and what follows it, level; tests change neither."""
+    indices = Indices(opensearch)
+    with turnlog.open(f"sqlite:///{tmp_path_factory.mktemp('talked')}/sessions.db") as store:
+        talk(store)
+        with indices.follow(store) as followed:
+            followed.catch_up()
+            yield store, followed
+    opensearch.drop(indices.prefix)
+
+
 @pytest.fixture
-def store(sqlite_url: str, clock: Clock) -> Iterator[turnlog.ConversationStore]:
-    """A store with some talk about tables."""
-    with turnlog.open(sqlite_url, clock=clock) as opened:
-        one = opened.session("one", user_id="alice", agent="concierge")
-        one.add_message("user", "A table for two at the river, please", occurred_at=DAY)
-        one.enter_route("booking")
-        one.enter_step("size")
-        one.add_message(
-            "assistant", "Which river? There are tables by two rivers", occurred_at=DAY + timedelta(seconds=4)
-        )
-        one.enter_step("time")
-        one.complete()
-        two = opened.session("two", user_id="bob")
-        two.enter_route("booking")
-        two.enter_step("size")
-        two.add_message("user", "我想吃烤鸭", occurred_at=DAY + timedelta(hours=3))
-        two.add_message("user", [{"type": "text", "text": "a table, or a river"}], occurred_at=DAY + timedelta(hours=3))
-        two.add_message(
-            "assistant", None, tool_calls=[{"id": "c", "name": "find"}], occurred_at=DAY + timedelta(hours=3)
-        )
-        two.add_message("assistant", "Duck it is", occurred_at=DAY + timedelta(hours=3, seconds=10))
-        three = opened.session("three", user_id="bob")
-        three.enter_route("booking")
-        three.enter_step("size")
-        three.enter_step("time")
-        three.abandon()
-        four = opened.session("four")
-        four.enter_route("booking")
-        four.enter_step("size")
-        four.exit_route()
+def asked(talked: tuple[turnlog.ConversationStore, turnlog.Followed]) -> turnlog.Followed:
+    """What is asked and not changed."""
+    return talked[1]
+
+
+@pytest.fixture
+def store(sqlite_url: str) -> Iterator[turnlog.ConversationStore]:
+    """A store with that talk, for tests that change it."""
+    with turnlog.open(sqlite_url) as opened:
+        talk(opened)
         yield opened
 
 
@@ -60,27 +83,26 @@ def found(page: turnlog.Page[turnlog.FoundMessage]) -> list[tuple[str, int]]:
     return [(one.session_id, one.message.version) for one in page.items]
 
 
-def test_words_phrases_and_operators(followed: turnlog.Followed) -> None:
+def test_words_phrases_and_operators(asked: turnlog.Followed) -> None:
     """All words must occur, in any order; phrases, alternatives, exclusions and beginnings are understood."""
-    assert found(followed.search("river TABLE", order="newest")) == [("two", 5), ("one", 2)]
-    assert found(followed.search('"table for two"')) == [("one", 2)]
-    assert found(followed.search("duck | rivers", order="newest")) == [("two", 7), ("one", 5)]
-    assert found(followed.search("river -please", order="newest")) == [("two", 5), ("one", 5)]
-    assert found(followed.search("tab*", role="assistant")) == [("one", 5)]
-    assert found(followed.search("烤鸭")) == [("two", 4)]
-    assert found(followed.search("lake")) == []
+    assert found(asked.search("river TABLE", order="newest")) == [("two", 5), ("one", 2)]
+    assert found(asked.search('"table for two"')) == [("one", 2)]
+    assert found(asked.search("duck | rivers", order="newest")) == [("two", 7), ("one", 5)]
+    assert found(asked.search("river -please", order="newest")) == [("two", 5), ("one", 5)]
+    assert found(asked.search("tab*", role="assistant")) == [("one", 5)]
+    assert found(asked.search("烤鸭")) == [("two", 4)]
+    assert found(asked.search("lake")) == []
 
 
-@pytest.mark.parametrize(
-    "text", ["", "   ", '"', "a\x00b", "((((", "*:*", '{"match_all":{}}', "~9999999999", "a/b\\", "-", "🙂" * 500]
-)
-def test_no_text_is_an_error(followed: turnlog.Followed, text: str) -> None:
+def test_no_text_is_an_error(asked: turnlog.Followed) -> None:
     """Whatever users type is searched for, not obeyed."""
-    assert found(followed.search(text)) == []
+    typed = ["", "   ", '"', "a\x00b", "((((", "*:*", '{"match_all":{}}', "~9999999999", "a/b\\", "-", "🙂" * 500]
+    assert [found(asked.search(text)) for text in typed] == [[]] * len(typed)
 
 
-def test_a_hit_is_the_message(followed: turnlog.Followed, store: turnlog.ConversationStore) -> None:
+def test_a_hit_is_the_message(talked: tuple[turnlog.ConversationStore, turnlog.Followed]) -> None:
     """It holds the message to the last field, whose it is, and where the words are in it."""
+    store, followed = talked
     (hit,) = followed.search("please table").items
     assert hit.message == store.get("one").history()[0]
     assert (hit.session_id, hit.user_id, hit.agent, hit.position) == ("one", "alice", "concierge", 2)
@@ -92,15 +114,15 @@ def test_a_hit_is_the_message(followed: turnlog.Followed, store: turnlog.Convers
     assert parts.message.content == [{"type": "text", "text": "a table, or a river"}]
 
 
-def test_filters(followed: turnlog.Followed) -> None:
+def test_filters(asked: turnlog.Followed) -> None:
     """User, session, agent, role, route and time narrow a search; all given must hold."""
-    assert found(followed.search("river", user_id="bob")) == [("two", 5)]
-    assert found(followed.search("river", session_id="one", role="user")) == [("one", 2)]
-    assert found(followed.search("river", agent="concierge", route="booking")) == [("one", 5)]
-    assert found(followed.search("river", until=DAY)) == []
-    assert found(followed.search("river", until=DAY + timedelta(microseconds=1))) == [("one", 2)]
-    assert found(followed.search("river", since=DAY + timedelta(hours=3))) == [("two", 5)]
-    assert found(followed.search("river", user_id="nobody")) == []
+    assert found(asked.search("river", user_id="bob")) == [("two", 5)]
+    assert found(asked.search("river", session_id="one", role="user")) == [("one", 2)]
+    assert found(asked.search("river", agent="concierge", route="booking")) == [("one", 5)]
+    assert found(asked.search("river", until=DAY)) == []
+    assert found(asked.search("river", until=DAY + timedelta(microseconds=1))) == [("one", 2)]
+    assert found(asked.search("river", since=DAY + timedelta(hours=3))) == [("two", 5)]
+    assert found(asked.search("river", user_id="nobody")) == []
     naive = DAY.replace(tzinfo=None)
     refused: list[dict[str, Any]] = [
         {"role": "king"},
@@ -111,29 +133,29 @@ def test_filters(followed: turnlog.Followed) -> None:
     ]
     for wrong in refused:
         with pytest.raises(turnlog.InvalidInput):
-            followed.search("river", **wrong)
+            asked.search("river", **wrong)
 
 
-@pytest.mark.parametrize("order", ["relevance", "newest"])
-def test_pages(store: turnlog.ConversationStore, followed: turnlog.Followed, order: str) -> None:
+def test_pages(store: turnlog.ConversationStore, followed: turnlog.Followed) -> None:
     """Cursors lead through all that is found, each once, in the order of one large page; elsewhere they are none."""
     many = store.session("many")
     many.add_messages([{"role": "user", "content": f"common {'common ' * (i % 3)}"} for i in range(25)])
     many.set_history([{"role": "user", "content": "common again"}] * 5)
     many.add_messages([{"role": "user", "content": f"common {'common ' * (i % 3)}"} for i in range(20)])
     followed.catch_up()
-    whole = [one.message for one in followed.search("common", order=order, limit=100).items]
-    assert len(whole) == 25
-    pages: list[turnlog.Message] = []
-    cursor = None
-    while True:
-        page = followed.search("common", order=order, limit=7, cursor=cursor)
-        pages += [one.message for one in page.items]
-        if (cursor := page.next_cursor) is None:
-            break
-        with pytest.raises(turnlog.InvalidInput, match="cursor"):
-            followed.sessions(cursor=cursor)
-    assert pages == whole
+    for order in ("relevance", "newest"):
+        whole = [one.message for one in followed.search("common", order=order, limit=100).items]
+        assert len(whole) == 25
+        pages: list[turnlog.Message] = []
+        cursor = None
+        while True:
+            page = followed.search("common", order=order, limit=7, cursor=cursor)
+            pages += [one.message for one in page.items]
+            if (cursor := page.next_cursor) is None:
+                break
+            with pytest.raises(turnlog.InvalidInput, match="cursor"):
+                followed.sessions(cursor=cursor)
+        assert pages == whole
 
 
 def test_the_language_decides_what_a_word_is(store: turnlog.ConversationStore, indices: Indices) -> None:
@@ -156,32 +178,30 @@ def test_a_long_text_is_found_at_its_end(store: turnlog.ConversationStore, follo
     assert hit.session_id == "long"
 
 
-def test_messages_per_day(followed: turnlog.Followed) -> None:
+def test_messages_per_day(asked: turnlog.Followed) -> None:
     """Days are those of the time zone asked for; roles are counted apart, and filters hold."""
-    assert [(one.day, one.messages, one.roles) for one in followed.messages_per_day()] == [
+    assert [(one.day, one.messages, one.roles) for one in asked.messages_per_day()] == [
         (date(2025, 3, 1), 2, {"user": 1, "assistant": 1}),
         (date(2025, 3, 2), 4, {"user": 2, "assistant": 2}),
     ]
-    assert [one.day for one in followed.messages_per_day(time_zone="Europe/Berlin", user_id="alice")] == [
-        date(2025, 3, 1)
-    ]
-    assert [(one.day, one.messages) for one in followed.messages_per_day(time_zone="Asia/Tokyo")] == [
+    assert [one.day for one in asked.messages_per_day(time_zone="Europe/Berlin", user_id="alice")] == [date(2025, 3, 1)]
+    assert [(one.day, one.messages) for one in asked.messages_per_day(time_zone="Asia/Tokyo")] == [
         (date(2025, 3, 2), 6)
     ]
     with pytest.raises(turnlog.InvalidInput, match="time_zone"):
-        followed.messages_per_day(time_zone="Nowhere/Here")
+        asked.messages_per_day(time_zone="Nowhere/Here")
 
 
-def test_sessions_by_status(followed: turnlog.Followed) -> None:
+def test_sessions_by_status(asked: turnlog.Followed) -> None:
     """Each status and route, none too."""
-    assert {(one.status, one.route): one.sessions for one in followed.sessions_by_status()} == {
+    assert {(one.status, one.route): one.sessions for one in asked.sessions_by_status()} == {
         ("completed", "booking"): 1,
         ("active", "booking"): 1,
         ("abandoned", "booking"): 1,
         ("active", None): 1,
     }
-    assert [one.status for one in followed.sessions_by_status(user_id="alice")] == ["completed"]
-    assert [one.session_id for one in followed.sessions(status="active", route="booking").items] == ["two"]
+    assert [one.status for one in asked.sessions_by_status(user_id="alice")] == ["completed"]
+    assert [one.session_id for one in asked.sessions(status="active", route="booking").items] == ["two"]
 
 
 def test_where_sessions_drop_off(followed: turnlog.Followed, store: turnlog.ConversationStore) -> None:

@@ -1,11 +1,14 @@
 """Searching messages, on every backend."""
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 import turnlog
+from tests.lent.applications import application
 from turnlog import ConversationStore, InvalidInput, SessionNotFound
 from turnlog.testing import Clock
 
@@ -146,3 +149,75 @@ def test_whatever_is_said_is_found(store: ConversationStore) -> None:
     assert len(found(store, "in parts")) == 1
     for query in ("nowhere", "tha", "dropp", "京東", "brulee", "afte", "人两"):
         assert found(store, query) == [], query
+
+
+def talked(store: ConversationStore) -> None:
+    """Say the texts in several sessions, some of them another user's, with edits and removals."""
+    for n, (name, text) in enumerate(TEXTS.items()):
+        session = store.session(f"s{n % 4}", user_id=f"u{n % 2}")
+        session.add_message("user", text, message_id=name)
+        session.add_message("assistant", f"You said {text}")
+    store.get("s1").edit_message("accents", "reworded")
+    store.get("s2").remove_message("nul")
+
+
+QUERIES = ("the", "said", "reworded", "crème", "after", "京", "said two")
+
+
+def test_without_full_text_search(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python whose SQLite has none reads the messages, with the same answers, and leaves the others' index alone."""
+    with turnlog.open(sqlite_url) as store:
+        talked(store)
+        expected = [[found(store, query, limit=3, **wanted) for query in QUERIES] for wanted in ({}, {"user_id": "u1"})]
+        assert all(expected[0][:3])
+        monkeypatch.setattr("turnlog.adapters.sqlite.views.has_fts5", lambda: False)
+        with turnlog.open(sqlite_url) as plain:
+            read = [[found(plain, query, limit=3, **wanted) for query in QUERIES] for wanted in ({}, {"user_id": "u1"})]
+            assert read == expected
+            erasure = plain.get("s0").delete().erasure
+            assert erasure is not None
+            assert any("message_search" in words for words in erasure.pending)
+        store.catch_up()
+        assert "plain" not in found(store, "don't")
+        assert store.verify().ok
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql", "mariadb"], indirect=True)
+def test_a_store_that_may_only_be_read(store: ConversationStore, url: str) -> None:
+    """Before anybody has searched, messages are read; then its index is used, with what it lacks from the log."""
+    talked(store)
+    with turnlog.open(url, read_only=True) as reading:
+        before = [found(reading, query) for query in QUERIES]
+        assert [view.name for view in reading.stats().views] == ["message_index", "session_index"]
+        assert [found(store, query) for query in QUERIES] == before
+        store.session("s0").add_message("user", "two have said", message_id="new")
+        assert found(reading, "two said") == ["new", *before[-1]]
+        assert "message_search" in [view.name for view in reading.stats().views]
+
+
+def test_while_somebody_else_writes(sqlite_url: str) -> None:
+    """A search waits for no lock: what the view lacks is read from the log."""
+    with turnlog.open(sqlite_url) as store, closing(sqlite3.connect(sqlite_url[10:], isolation_level=None)) as other:
+        talked(store)
+        before = found(store, "said")
+        store.session("s0").add_message("user", "I said so", message_id="new")
+        store.session("s1").edit_message("accents", "said so")
+        other.execute("BEGIN IMMEDIATE")
+        assert found(store, "said", limit=2)[0] == "new"
+        assert sorted(found(store, "said")) == sorted([*before, "new", "accents"])
+        assert found(store, "said", consistency="eventual") == before
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_inside_an_applications_transaction(store: ConversationStore, url: str) -> None:
+    """What was written there, and is not committed, is found there only; also where nobody has searched before."""
+    talked(store)
+    app = application(url)
+    bound = store.using(app.connection)
+    for _ in range(2):
+        bound.session("s0").add_message("user", "nobody knows", message_id="new")
+        assert (found(bound, "nobody"), found(bound, "reworded")) == (["new"], ["accents"])
+        assert found(store, "nobody") == []
+        app.connection.rollback()
+        assert found(bound, "nobody") == []
+    app.close()

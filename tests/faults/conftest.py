@@ -5,16 +5,28 @@ from typing import Protocol
 
 import pytest
 
-from tests.servers import MariaDB, PostgreSQL, Redis, binaries_or_skip, mariadbd_or_skip, redis_server_or_skip
+from tests.servers import (
+    MariaDB,
+    MongoDB,
+    PostgreSQL,
+    Redis,
+    binaries_or_skip,
+    mariadbd_or_skip,
+    mongod_or_skip,
+    redis_server_or_skip,
+)
 
-SERVERS = ("postgresql", "mariadb", "redis")
+SERVERS = ("postgresql", "mariadb", "redis", "mongodb")
 """Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
 
 
 class Server(Protocol):
     """A server of the test run's own."""
 
-    port: int
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        ...
 
     def crash(self) -> None:
         """End it at once."""
@@ -40,10 +52,16 @@ def _redis() -> Iterator[tuple[Server, str]]:
         yield started, started.new_place()
 
 
+def _mongodb() -> Iterator[tuple[Server, str]]:
+    with MongoDB(mongod_or_skip(), cheap=False) as started:
+        yield started, started.new_place()
+
+
 _DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {
     "postgresql": _postgresql,
     "mariadb": _mariadb,
     "redis": _redis,
+    "mongodb": _mongodb,
 }
 """Servers of one test, which survive a crash."""
 

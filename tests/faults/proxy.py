@@ -39,8 +39,8 @@ class How(Enum):
     LATE = "nothing is cut: whatever it would be comes a little late"
 
 
-COMMIT = rb"COMMIT(?!TED| AND)|" + APPEND.sha
-"""As it is sent to an SQL server, by itself; or the one script by which Redis appends."""
+COMMIT = rb"COMMIT(?!TED| AND)|commitTransaction|" + APPEND.sha
+"""As it is sent to an SQL server, by itself, or to MongoDB; or the one script by which Redis appends."""
 
 
 class Cut(NamedTuple):

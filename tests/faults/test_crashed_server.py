@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pymongo
 import pymysql
 import pytest
 import redis
@@ -74,10 +75,21 @@ def _end_redis(url: str) -> None:
             sleep(EACH_S / 10)
 
 
+def _end_mongodb(url: str) -> None:
+    with pymongo.MongoClient[dict[str, Any]](url) as client:
+        for _ in range(10):
+            ours = {"appName": {"$regex": "^turnlog "}, "opid": {"$exists": True}}
+            running = client.admin.aggregate([{"$currentOp": {}}, {"$match": ours}])
+            for one in list(running):
+                client.admin.command("killOp", op=one["opid"])
+            sleep(EACH_S / 10)
+
+
 _ENDING: dict[str, Callable[[str], None]] = {
     "postgresql": _end_postgresql,
     "mariadb": _end_mariadb,
     "redis": _end_redis,
+    "mongodb": _end_mongodb,
 }
 
 
@@ -93,13 +105,13 @@ def test_acknowledged_is_there(durable: tuple[Server, str], disturb: Callable[[S
             reports += victim.reports(dice.uniform(0, EACH_S) / WRITERS)
         disturb(server, url)
         for victim in victims:
-            reports += _until_it_writes_again(victim)
+            reports += until_it_writes_again(victim)
     for victim in victims:
         reports += victim.kill()
     check(url, reports)
 
 
-def _until_it_writes_again(victim: Victim) -> list[Any]:
+def until_it_writes_again(victim: Victim) -> list[Any]:
     """Return what it reports, up to something that it can only report now."""
     reports = list(victim.reports(0.1))
     deadline = monotonic() + DEADLINE_S

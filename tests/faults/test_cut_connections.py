@@ -219,9 +219,11 @@ def is_there(store: turnlog.ConversationStore, act: Act, before: int) -> bool:
 
 @pytest.mark.parametrize("what", ["delete", "fork", "reset"])
 def test_cut_after_the_commit(
-    store: turnlog.ConversationStore, direct: turnlog.ConversationStore, proxy: Proxy, what: str
+    server_url: str, store: turnlog.ConversationStore, direct: turnlog.ConversationStore, proxy: Proxy, what: str
 ) -> None:
     """Where it cannot be read any more what a write led to, it is not told as one that did not happen."""
+    if server_url.startswith("mongodb") and what != "reset":
+        pytest.skip("on MongoDB nothing is read after the commit")
     direct.session("s")
     call = getattr(store.get("s"), what)
     before = direct.position

@@ -62,7 +62,7 @@ def store(sqlite_url: str) -> Iterator[turnlog.ConversationStore]:
         yield opened
 
 
-@pytest.mark.parametrize(("place", "after"), [("bulk", 0), ("bulk", 5), ("save", 0), ("save", 3)])
+@pytest.mark.parametrize(("place", "after"), [("bulk", 5), ("save", 3)])
 def test_a_follower_that_is_killed_leaves_nothing_wrong(
     store: turnlog.ConversationStore, sqlite_url: str, indices: Indices, place: str, after: int
 ) -> None:

@@ -57,7 +57,13 @@ class OnRedis(OnServer):
     kind = "redis"
 
 
-@pytest.fixture(params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis], ids=lambda machine: machine.__name__)
+class OnMongoDB(OnServer):
+    kind = "mongodb"
+
+
+@pytest.fixture(
+    params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnMongoDB], ids=lambda machine: machine.__name__
+)
 def machine(request: pytest.FixtureRequest) -> type[StoreMachine]:
     """The state machine on each backend."""
     chosen: type[StoreMachine] = request.param

@@ -23,7 +23,7 @@ _DIFFERENT = ("hash", "durability", "size_bytes")
 """What differs from store to store: hashes, for their salt, and what a storage says of itself."""
 
 
-@pytest.fixture(scope="module", params=["postgresql", "mariadb", "redis"])
+@pytest.fixture(scope="module", params=["postgresql", "mariadb", "redis", "mongodb"])
 def server(request: pytest.FixtureRequest) -> Server:
     """A server of each kind."""
     started: Server = request.getfixturevalue(request.param)

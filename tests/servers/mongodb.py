@@ -52,6 +52,7 @@ class MongoDB:
         self.ports = [free_port() for _ in range(max(members, 1))]
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._databases = 0
+        self._is_initiated = False
         for port in self.ports:
             (self._directory / str(port)).mkdir()
             self.start(port)
@@ -67,7 +68,8 @@ class MongoDB:
     def url(self) -> str:
         """The URL of the server, or of all members."""
         hosts = ",".join(f"{HOST}:{port}" for port in self.ports)
-        return f"mongodb://{hosts}/" if len(self.ports) == 1 else f"mongodb://{hosts}/?replicaSet=turnlog"
+        option = "directConnection=true" if len(self.ports) == 1 else "replicaSet=turnlog"
+        return f"mongodb://{hosts}/?{option}"
 
     def connect(self, port: int | None = None) -> "pymongo.MongoClient[dict[str, Any]]":
         """Connect to one member directly, whatever it is."""
@@ -95,7 +97,7 @@ class MongoDB:
         raise RuntimeError("the replica set has no primary")
 
     def start(self, port: int | None = None) -> None:
-        """Start a member (again, on the same port)."""
+        """Start a member (again, on the same port); one that is alone is primary then."""
         port = port or self.port
         here = self._directory / str(port)
         options = [*_SETTINGS, *(["--replSet=turnlog"] if self._set else [])]
@@ -113,6 +115,8 @@ class MongoDB:
             if process.poll() is not None or monotonic() > deadline:
                 raise RuntimeError(f"MongoDB did not start: {(here / 'log').read_text(errors='replace')[-2000:]}")
             sleep(0.02)
+        if self._is_initiated and len(self.ports) == 1:
+            self.primary()
 
     def crash(self, port: int | None = None) -> None:
         """End a member at once, without writing anything more."""
@@ -138,6 +142,7 @@ class MongoDB:
         settings = {"electionTimeoutMillis": 1500, "heartbeatIntervalMillis": 200}
         with self.connect() as client:
             client.admin.command("replSetInitiate", {"_id": "turnlog", "members": members, "settings": settings})
+        self._is_initiated = True
         self.primary()
 
     def _said(self, port: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.servers.starting import HOST, free_port, missing
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turnlog" / "opensearch-2.19.1"
 READY_S = 240.0
 """Ten seconds of computing; a busy machine has little to spare."""
-_OPTIONS = ("-Xms384m", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xlog:disable")
+_OPTIONS = ("-Xms512m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xlog:disable")
 
 
 def opensearch_or_skip() -> Path:

@@ -298,6 +298,7 @@ def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any])
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
     )
     try:
+        client.require_transactions("a conversation store")
         views = MongoDBViews(client, names)
         recorder = MongoDBRecorder(client, names, views)
         recorder.prepare()

@@ -66,8 +66,8 @@ class Terms(Protocol):
         """Return what the column holds."""
         ...
 
-    def wanted(self, where: s.SearchFilter) -> str:
-        """Return what the index is asked."""
+    def wanted(self, where: s.SearchFilter) -> dict[str, object]:
+        """Return what the index is asked, as parameters of ``Dialect.has_terms``."""
         ...
 
 

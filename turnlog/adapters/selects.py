@@ -92,7 +92,7 @@ class Selects:
             statement = statement.where(wanted, c.place == place)
         else:
             place = c.place
-            statement = statement.where(has_terms(c.terms, sa.bindparam("terms")))
+            statement = statement.where(has_terms(c.terms))
         statement = statement.where(unindexed(c.tenant) == sa.bindparam("tenant")).order_by(place.desc())
         for column in ("user_id", "role", "route"):
             if column in given:

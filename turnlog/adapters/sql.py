@@ -41,8 +41,8 @@ class Dialect(NamedTuple):
     """What the terms of a message are kept in."""
     terms_index: Mapping[str, Any] | None = None
     """What makes an index one of terms; ``None`` where that is a table beside."""
-    has_terms: Callable[[Column, Column], Any] | None = None
-    """Says that a column has the terms that are wanted."""
+    has_terms: Callable[[Column], Any] | None = None
+    """Says that a column has the terms that are wanted, by the parameters that ``Terms.wanted`` gives."""
 
 
 def _plus(column: Column) -> Column:
@@ -63,12 +63,13 @@ def _json_elements(column: Column, ids: Column) -> Any:
     return column.not_in(sa.select(listed.c.value))
 
 
-def _ts_match(column: Column, wanted: Column) -> Any:
-    return column.op("@@", is_comparison=True)(sa.cast(wanted, postgresql.TSQUERY))
+def _ts_match(column: Column) -> Any:
+    return column.op("@@", is_comparison=True)(sa.cast(sa.bindparam("terms"), postgresql.TSQUERY))
 
 
-def _in_boolean_mode(column: Column, wanted: Column) -> Any:
-    return mysql.match(column, against=wanted).in_boolean_mode()
+def _in_boolean_mode(column: Column) -> Any:
+    found = mysql.match(column, against=sa.bindparam("terms")).in_boolean_mode()
+    return sa.and_(found, sa.or_(column.like(sa.bindparam("pattern")), column.like(sa.bindparam("every"))))
 
 
 def _not_in(column: Column, ids: Column) -> Any:
@@ -86,7 +87,7 @@ POSTGRESQL = Dialect(
     text=sa.Text(collation="C"),
     word=sa.Text(collation="C"),
     terms=postgresql.TSVECTOR(),
-    terms_index={"postgresql_using": "gin"},
+    terms_index={"postgresql_using": "gin", "postgresql_with": {"fastupdate": "off"}},
     has_terms=_ts_match,
 )
 

@@ -109,7 +109,7 @@ class ViewQueries:
         }
         given = {key: value for key, value in given.items() if value is not None}
         text = self._text(("found", *given), lambda selects: selects.found(given))
-        values = {**given, "tenant": wanted.tenant, "terms": self._terms.wanted(wanted), "limit": limit}
+        values = {**given, **self._terms.wanted(wanted), "tenant": wanted.tenant, "limit": limit}
         return [FoundRow(row[0], row[1], *position_of(row[2]), *row[3:]) for row in self._rows(text, values)]
 
     def select_users(self, tenant: str, *, after: str | None = None, limit: int) -> list[UserSummary]:

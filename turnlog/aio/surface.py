@@ -757,12 +757,14 @@ def open(  # noqa: A001 - as turnlog.open
 
     Args:
         url: ``memory://``, ``sqlite:///path`` (four slashes for an absolute path), ``postgresql://user@host/database``
-            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested). Also a URL that an
-            installed package knows, or a ``Backend`` of one's own: docs/adapters.md.
+            or ``mariadb://user@host/database`` (also ``mysql://``; MySQL itself is not tested),
+            ``mongodb://user@host/database`` (a replica set), ``redis://host`` or ``redis+cluster://host``
+            (docs/redis.md). Also a URL that an installed package knows, or a ``Backend`` of one's own
+            (docs/adapters.md).
         tenant: everything read and written belongs to it; no slash.
         durability: ``full``: an acknowledged write survives power loss; ``normal``: the end of the process.
         engine: a connection pool of the application's: a ``psycopg_pool.ConnectionPool`` for PostgreSQL, an
-            ``sqlalchemy.Engine`` by PyMySQL for MariaDB.
+            ``sqlalchemy.Engine`` by PyMySQL for MariaDB, a ``pymongo.MongoClient``.
         clock: gives the time, aware; for tests.
         new_id: gives ids; for tests.
         max_threads: as many calls are made at the same time, each in a thread.
@@ -771,7 +773,9 @@ def open(  # noqa: A001 - as turnlog.open
             that renames tables and view columns), ``slow_s`` (none: what takes longer is logged), ``tracer_provider``
             and ``meter_provider`` (OpenTelemetry's, if not the global ones). Servers: ``pool_size``. PostgreSQL only:
             ``schema``, ``ordering`` (``auto``: appends take no lock; ``strict``: one after the other), ``partitions``
-            (into how many the log's tables are split, when they are made).
+            (into how many the log's tables are split, when they are made; a Redis Cluster has them too). MongoDB
+            only: ``database``, if the URL names none. Redis only: ``prefix`` of all keys, ``ttl_s`` (how long a session
+            lives after it was last written to).
 
     Raises:
         InvalidInput: an argument is not understood.

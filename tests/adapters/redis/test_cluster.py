@@ -8,6 +8,7 @@ import pytest
 
 import turnlog
 from tests.servers import RedisCluster
+from turnlog.adapters.cli import redis_checks
 from turnlog.adapters.connect import connect
 from turnlog.adapters.inside import decider_of
 from turnlog.adapters.redis.partitions import PartitionedLog
@@ -113,6 +114,9 @@ def test_conversations_on_a_cluster(url: str) -> None:
         assert store.position == len(list(other.events()))
         partitions = {log_of(store).part(f"default/s-{n}") for n in range(12)}
         assert len(partitions) > 1
+        found = list(redis_checks.findings(decider_of(store).recorder))  # type: ignore[arg-type] # it is one of Redis
+        assert {finding.level for finding in found if "commit" not in finding.name} == {"ok"}
+        assert sum("appendfsync" in finding.name for finding in found) == 3
     with pytest.raises(InvalidInput, match="partitions"):
         turnlog.open(url, partitions=3)
 

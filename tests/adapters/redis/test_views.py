@@ -11,6 +11,7 @@ from turnlog.adapters.connect import connect
 from turnlog.adapters.redis import lease
 from turnlog.adapters.redis.connection import Records
 from turnlog.adapters.redis.server import Server
+from turnlog.adapters.redis.views import RedisViews
 from turnlog.domain import events as e
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 from turnlog.domain.values import RebuildProgress, RecordedEvent
@@ -194,6 +195,30 @@ def test_an_interrupted_rebuild_goes_on(log: Log, other: Callable[..., Log], mon
     with pytest.raises(Stop):
         log.engine.rebuild("words", stop)
     assert log.views.discard_builds() == []
+    assert _keys(log, "build") == []
+
+
+def test_a_page_that_was_written_in_part_is_begun_anew(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where views are built, pages are written in steps: of one that was cut off nothing is believed."""
+    filled(log).with_views()
+    assert log.engine.catch_up()
+    written = RedisViews._run  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - where it is cut off
+    monkeypatch.setattr("turnlog.adapters.redis.views.STEP", 20)
+    steps: list[int] = []
+
+    def cut(views: RedisViews, *arguments: Any) -> None:
+        steps.append(1)
+        if len(steps) == 6:
+            raise Stop
+        written(views, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RedisViews, "_run", cut)
+        with pytest.raises(Stop):
+            log.engine.rebuild("session_index")
+    log.engine.rebuild("session_index")
+    assert log.engine.check("session_index") == []
+    assert log.views.counts("default").sessions == 20
     assert _keys(log, "build") == []
 
 

@@ -16,6 +16,7 @@ public class Launch {
             settings.put("transport.port", arguments[2]);
             settings.put("cluster.routing.allocation.disk.threshold_enabled", false);
             settings.put("node.store.allow_mmap", false);
+            settings.put("indices.breaker.total.use_real_memory", false); // the simple collector is in no hurry
         }).build(OpenSearchRunner.newConfigs().basePath(arguments[0]).numOfNode(1).clusterName("turnlog"));
         Files.createFile(Path.of(arguments[0], "ready"));
         Thread.currentThread().join();

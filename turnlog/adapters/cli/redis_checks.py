@@ -4,9 +4,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from turnlog.adapters.cli import findings as shared
 from turnlog.adapters.cli.findings import Finding, size, unless
-from turnlog.adapters.redis.durability import Settings, information, settings
+from turnlog.adapters.redis.cluster import Cluster
+from turnlog.adapters.redis.durability import Asked, Settings, information, settings
 from turnlog.adapters.redis.server import Server
 
 FULL = 0.8
@@ -16,25 +19,34 @@ FULL = 0.8
 class Log(Protocol):
     """What is looked at of the store's recorder."""
 
-    server: Server
+    server: Server | Cluster
     durability: str
 
 
 def findings(recorder: Log) -> Iterator[Finding]:
-    """Yield what there is to say of the server under a log."""
+    """Yield what there is to say of the server under a log, or of every master of a cluster."""
     server = recorder.server
-    told = {**information(server, "server"), **information(server, "persistence"), **information(server, "memory")}
-    told |= {**information(server, "replication"), **information(server, "clients")}
-    yield Finding("ok", "Redis", told["redis_version"])
     yield Finding("ok", "durability", recorder.durability)
-    found = settings(server)
+    nodes = server.nodes()
+    for node in nodes:
+        for finding in _of(node, copied=isinstance(server, Cluster)):
+            yield finding if len(nodes) == 1 else replace(finding, name=f"{node.name}: {finding.name}")
+    if not server.read_only:
+        found = [settings(node) for node in nodes]
+        synced = all(each.appendonly == "yes" and each.appendfsync == "always" for each in found)
+        yield commit_time(server, synced=synced)
+
+
+def _of(node: Asked, *, copied: bool) -> Iterator[Finding]:
+    sections = ("server", "persistence", "memory", "replication", "clients")
+    told = {name: value for section in sections for name, value in information(node, section).items()}
+    yield Finding("ok", "Redis", told["redis_version"])
+    found = settings(node)
     yield from promises(found) if found.known else unknown()
     yield from written(told)
     yield from memory(found, int(told["used_memory"]))
-    yield role(told)
-    yield shared.clock(lambda: _time(server))
-    if not server.read_only and told["role"] == "master":
-        yield commit_time(server, synced=found.appendonly == "yes" and found.appendfsync == "always")
+    yield role(told, copied=copied)
+    yield shared.clock(lambda: _time(node))
     yield shared.connections(int(told["connected_clients"]), int(told.get("maxclients", 10_000)))
 
 
@@ -88,16 +100,18 @@ def memory(found: Settings, used: int) -> Iterator[Finding]:
     yield unless(used <= FULL * most, worse)
 
 
-def role(told: Mapping[str, str]) -> Finding:
+def role(told: Mapping[str, str], *, copied: bool) -> Finding:
     """Judge whether the server may be written, and whether its data is anywhere else."""
     if told["role"] != "master":
         why = "nothing can be appended"
         return Finding("warning", "role", told["role"], "master", why, "Name the master in the URL")
-    copies = f"{told.get('connected_slaves', '0')} replicas; a failover loses what they have not got yet"
-    return Finding("ok", "role", f"master, {copies}")
+    replicas = told.get("connected_slaves", "0")
+    why = "when it fails its part of the log is not there; nothing that is written now is on two machines"
+    worse = Finding("bad", "role", f"master, {replicas} replicas", "a replica", why, "Add one: CLUSTER REPLICATE")
+    return unless(replicas != "0" or not copied, worse)
 
 
-def commit_time(server: Server, *, synced: bool) -> Finding:
+def commit_time(server: Server | Cluster, *, synced: bool) -> Finding:
     """Measure a write beside a read, on a key of its own that is deleted afterwards."""
     key = server.keys.head + b":doctor"
     try:
@@ -108,6 +122,6 @@ def commit_time(server: Server, *, synced: bool) -> Finding:
     return shared.commits(durable_s, unsynced_s, synced=synced)
 
 
-def _time(server: Server) -> datetime:
-    seconds, microseconds = server.read("TIME")
+def _time(node: Asked) -> datetime:
+    seconds, microseconds = node.read("TIME")
     return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))

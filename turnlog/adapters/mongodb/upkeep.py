@@ -4,6 +4,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from turnlog.adapters.mongodb.abandoned import end_abandoned
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.names import Names
 
@@ -21,8 +22,9 @@ def check(client: Client, names: Names) -> list[str]:
     """Return what ``validate`` finds, and where numbers and positions do not follow each other."""
     found: list[str] = []
     with client.translating():
-        said = client.database.command("validate", names.events)
-        found += [f"{names.events}: {words}" for words in [*said.get("errors", ()), *said.get("warnings", ())]]
+        end_abandoned(client.client)
+        said = client.database.command("validate", names.events, background=True)  # which keeps nobody out
+        found += [f"{names.events}: {words}" for words in said.get("errors", ())]
         events = client.collection(names.events)
         astray = events.count_documents({"_id": {"$gt": 0}, "stream": {"$not": {"$regex": "^[^/]+/"}}})
         found += [f"there are {astray} commits of no session"] if astray else []
@@ -85,6 +87,7 @@ def scrub(client: Client, names: Names, *, vacuum: bool) -> list[str]:
     """
     client.require_writable()
     with client.translating():
+        end_abandoned(client.client)
         synced = _tried(client.client.admin, "fsync", 1)
         compacted = vacuum and all(
             _tried(client.database, "compact", name, force=True)

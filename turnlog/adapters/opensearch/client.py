@@ -5,6 +5,7 @@ The driver is untyped here: requests go through its transport, which balances ho
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from time import sleep
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -15,12 +16,18 @@ from opensearchpy.exceptions import OpenSearchException, TransportError
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 
 PORT = 9200
+PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""After them a bulk request is sent again to a cluster that has too much to do."""
 _EXPECTED = "expected opensearch://user:password@host:9200 (or opensearch+https://…; several hosts with commas)"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::(\d{1,5}))?")
-_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _SERVERS_FAULT = 200, 400, 404, 409, 500
-_PASSING = frozenset({401, 403, 404, 408, 429})
+_OK, _BAD_REQUEST, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVERS_FAULT = 200, 400, 404, 409, 429, 500
+_PASSING = frozenset({401, 403, 404, 408})
 """Statuses that need not be for good: rights, disks and indices come back."""
 _encode = msgspec.json.Encoder().encode
+
+
+class _Busy(StoreUnavailable):
+    """The cluster has too much to do, or no memory to spare: it asks to be asked later."""
 
 
 class Address(NamedTuple):
@@ -130,14 +137,23 @@ class Client:
         Raises:
             StoreUnavailable: some could not be done now. The others may have been.
         """
-        said = self.ask("POST", "/_bulk", b"".join(operations), lines=True).body
+        body = b"".join(operations)
+        for pause_s in PAUSES_S:
+            try:
+                return self._bulk(body)
+            except _Busy:
+                sleep(pause_s)
+        return self._bulk(body)
+
+    def _bulk(self, body: bytes) -> list[Rejected]:
+        said = self.ask("POST", "/_bulk", body, lines=True).body
         if not said["errors"]:
             return []
         results: list[Mapping[str, Any]] = [result for item in said["items"] for result in item.values()]
         bad = [one for one in results if "error" in one and one["status"] != _CONFLICT]
         for one in bad:
             if one["status"] != _BAD_REQUEST:
-                raise StoreUnavailable(self.words(_reason(one)))
+                raise (_Busy if one["status"] == _TOO_MANY else StoreUnavailable)(self.words(_reason(one)))
         return [Rejected(one["_id"], _reason(one)) for one in bad]
 
     def words(self, reason: str) -> str:
@@ -155,6 +171,8 @@ class Client:
         if not isinstance(status, int):
             return StoreUnavailable(self.words(f"it cannot be reached ({type(error).__name__})"))
         reason = _reason(error.info) or type(error).__name__
+        if status == _TOO_MANY:
+            return _Busy(self.words(f"{reason} ({status})"))
         passing = status >= _SERVERS_FAULT or status in _PASSING
         return (StoreUnavailable if passing else StoreError)(self.words(f"{reason} ({status})"))
 

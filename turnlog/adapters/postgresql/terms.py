@@ -28,9 +28,9 @@ class PostgreSQLTerms:
         written = _lexemes(terms, " ")
         return written if len(written.encode()) <= MOST_BYTES else _lexemes((EVERY,), " ")
 
-    def wanted(self, where: SearchFilter) -> str:
+    def wanted(self, where: SearchFilter) -> dict[str, object]:
         """Return a ``tsquery``."""
-        return f"{_lexemes(where.terms, ' & ')} | '{EVERY}'"
+        return {"terms": f"{_lexemes(where.terms, ' & ')} | '{EVERY}'"}
 
 
 def _lexemes(terms: Collection[str], between: str) -> str:

@@ -7,7 +7,7 @@ from turnlog.adapters.redis.tables import after_all
 from turnlog.projections.session_index import microseconds, moment
 from turnlog.projections.view_store import Checkpoint, Parked
 
-CHECKPOINTS, PARKED, REPLACED = b"checkpoints", b"parked", b"replaced"
+CHECKPOINTS, PARKED, REPLACED, TORN = b"checkpoints", b"parked", b"replaced", b"torn"
 
 
 def checkpoints(connection: Connection) -> dict[str, Checkpoint]:
@@ -39,6 +39,19 @@ def replaced(connection: Connection, view: str) -> list[bytes]:
 def gone(connection: Connection, view: str, generation: bytes) -> None:
     """Note that a generation was deleted."""
     connection.books.delete(REPLACED, view.encode() + b"\0" + generation)
+
+
+def tear(connection: Connection, *, torn: bool) -> None:
+    """Note that a page is about to be written in several steps, or that all of it is."""
+    if torn:
+        connection.books.put(TORN, TORN, b"1")
+    else:
+        connection.books.delete(TORN, TORN)
+
+
+def is_torn(connection: Connection) -> bool:
+    """Return whether a page was not written to its end."""
+    return connection.books.get(TORN, TORN) is not None
 
 
 class Parking:

@@ -10,7 +10,7 @@ from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.tables import InRedis, Tables
 
 BENCHES = b"benches"
-BOOKS = (books.CHECKPOINTS, books.PARKED, books.REPLACED, GENERATIONS)
+BOOKS = (books.CHECKPOINTS, books.PARKED, books.REPLACED, books.TORN, GENERATIONS)
 
 
 class Store(Protocol):

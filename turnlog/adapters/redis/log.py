@@ -26,6 +26,8 @@ from turnlog.projections.session_index import moment
 
 PAGE = 1_000
 """Entries of the order that are looked through at a time, and events that are asked for in one packet."""
+HOLD_S = 10.0
+"""For so long what somebody decides by is kept from being erased."""
 EXPIRED = "expired"
 """Stands for the id of the event that no session has said: that it has expired."""
 _NOTHING_OF_VIEWS: tuple[bytes | str | int, ...] = (0,)
@@ -45,6 +47,8 @@ class Also(NamedTuple):
     read: Sequence[str] = ()
     tracked: tuple[str, int] | None = None
     only_check: bool = False
+    since: float = 0.0
+    """When the reading began, by ``monotonic``."""
 
 
 NOTHING = Also()

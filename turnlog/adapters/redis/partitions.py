@@ -15,13 +15,14 @@ have been found to fit; where it is cut off in between, the first of them stand.
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
+from time import monotonic
 from typing import Any
 from zlib import crc32
 
-from turnlog.adapters.attempt import Lost
+from turnlog.adapters.attempt import Lost, Undone
 from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.keys import OneSlot
-from turnlog.adapters.redis.log import NOTHING, PAGE, Also, Log, Pointer, pointer_of
+from turnlog.adapters.redis.log import HOLD_S, NOTHING, PAGE, Also, Log, Pointer, pointer_of
 from turnlog.adapters.redis.scripts import ORDER
 from turnlog.adapters.redis.wire import Cut, Unsent
 from turnlog.domain.errors import CorruptLog, InvalidInput
@@ -116,6 +117,9 @@ class PartitionedLog(Log):
         shares: dict[int, list[Batch]] = {}
         for batch in batches:
             shares.setdefault(self.part(batch.stream), []).append(batch)
+        others = [stream for stream in also.read if self.part(stream) not in shares]
+        if others and monotonic() - also.since > HOLD_S / 2:
+            raise Undone from TimeoutError("what was decided by may be erased by now")
         for part in shares if len(shares) > 1 else ():
             self.parts[part].append(shares[part], Also(only_check=True))
         places: dict[tuple[int, int], int] = {}
@@ -128,19 +132,14 @@ class PartitionedLog(Log):
             }
         except (Cut, Unsent) as error:
             raise Lost from error
-        self._let_go(also, shares)
+        if others:  # whoever waits to erase those need not wait longer
+            self.server.read_all([("ZREM", self.reading_key(stream), also.token) for stream in others])
         placed = [(self.part(batch.stream), places[self.part(batch.stream), id(batch)]) for batch in batches]
         return [found[part].get(place, 0) for part, place in placed]
 
     def _share(self, part: int, also: Also) -> Also:
         read = tuple(stream for stream in also.read if self.part(stream) == part)
         return Also(token=also.token if read else "", read=read)
-
-    def _let_go(self, also: Also, shares: dict[int, list[Batch]]) -> None:
-        """Let those erase who waited for what was read in other partitions."""
-        others = [stream for stream in also.read if self.part(stream) not in shares]
-        if others:
-            self.server.read_all([("ZREM", self.reading_key(stream), also.token) for stream in others])
 
     def _given(self, part: int, places: Sequence[int]) -> dict[int, int]:
         """Have positions given up to the last of these places, and return those of all."""

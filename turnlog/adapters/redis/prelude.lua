@@ -33,22 +33,34 @@ local function each_entry(key, apply)
   end
 end
 
+-- Calls a command with some hundred arguments at a time, an even number.
+local function in_parts(command, key, list)
+  for i = 1, #list, 200 do
+    redis.call(command, key, unpack(list, i, math.min(i + 199, #list)))
+  end
+end
+
 -- Arguments: how many tables; of each its two keys, how many rows are put and how many deleted, and those rows.
 local function write_tables()
   for _ = 1, tonumber(take()) do
     local rows, order = take(), take()
     local puts, deletes = tonumber(take()), tonumber(take())
+    local added, set, gone = {}, {}, {}
     for _ = 1, puts do
       local key, value = take(), take()
-      redis.call('ZADD', order, 0, key)
+      added[#added + 1] = 0
+      added[#added + 1] = key
       if value ~= '' then
-        redis.call('HSET', rows, key, value)
+        set[#set + 1] = key
+        set[#set + 1] = value
       end
     end
-    for _ = 1, deletes do
-      local key = take()
-      redis.call('ZREM', order, key)
-      redis.call('HDEL', rows, key)
+    for i = 1, deletes do
+      gone[i] = take()
     end
+    in_parts('ZADD', order, added)
+    in_parts('HSET', rows, set)
+    in_parts('ZREM', order, gone)
+    in_parts('HDEL', rows, gone)
   end
 end

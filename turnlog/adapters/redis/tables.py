@@ -7,7 +7,7 @@ What is written is first only remembered, and seen by who wrote it; a script wri
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -136,16 +136,18 @@ class Tables:
 
     def writes(self, root: bytes) -> list[bytes | str | int]:
         """Return what was written as the arguments that the scripts take; see prelude.lua."""
-        tables = self.touched()
-        arguments: list[bytes | str | int] = [len(tables)]
-        for table in tables:
-            rows = self._written[table]
-            puts = [(key, value) for key, value in rows.items() if value is not None]
-            deletes = [key for key, value in rows.items() if value is None]
-            arguments += (root + table + b":rows", root + table + b":order", len(puts), len(deletes))
-            arguments += _flat(puts)
-            arguments += deletes
-        return arguments
+        return _arguments(root, self._written)
+
+    def steps(self, root: bytes, most: int, last: bytes) -> Iterator[list[bytes | str | int]]:
+        """Yield the same in steps of at most so many rows; tables whose names begin with ``last`` are the last one."""
+        for table, rows in self._written.items():
+            items = [] if table.startswith(last) else list(rows.items())
+            for at in range(0, len(items), most):
+                yield _arguments(root, {table: dict(items[at : at + most])})
+        yield _arguments(root, {table: rows for table, rows in self._written.items() if table.startswith(last)})
+
+    def __len__(self) -> int:
+        return sum(map(len, self._written.values()))
 
     def _write(self, table: bytes, key: bytes, value: bytes | None) -> None:
         rows = self._written.setdefault(table, {})
@@ -159,6 +161,18 @@ class Tables:
 def after_all(prefix: bytes) -> bytes:
     """Return what follows every key that begins with ``prefix``, whose last byte is not 255."""
     return prefix[:-1] + bytes((prefix[-1] + 1,)) if prefix else b""
+
+
+def _arguments(root: bytes, written: Mapping[bytes, Mapping[bytes, bytes | None]]) -> list[bytes | str | int]:
+    arguments: list[bytes | str | int] = [sum(bool(rows) for rows in written.values())]
+    for table, rows in written.items():
+        if rows:
+            puts = [(key, value) for key, value in rows.items() if value is not None]
+            deletes = [key for key, value in rows.items() if value is None]
+            arguments += (root + table + b":rows", root + table + b":order", len(puts), len(deletes))
+            arguments += _flat(puts)
+            arguments += deletes
+    return arguments
 
 
 def _flat(pairs: Iterable[Row]) -> Iterator[bytes]:

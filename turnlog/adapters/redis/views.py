@@ -30,7 +30,9 @@ from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.applying import Applied, try_to_forget
 from turnlog.projections.view_store import Checkpoint, StoredView, Trial, View, ViewStore
 
-PAGE = 1_000
+STEP = 1_000
+"""So many rows are written at a time where a view is built."""
+PAGE = 500
 """Events a transaction; the server writes it in one go, which takes some milliseconds."""
 
 
@@ -115,7 +117,7 @@ class RedisViews:
             bench.turn.renew()
             opened = self._opened(bench.turn)
             yield opened
-            self.commit(opened, bench.turn.key)
+            self._commit_in_steps(opened, bench.turn)
 
     @contextmanager
     def erasing(self, *, wait: bool = True) -> Generator[Connection | None, None, None]:
@@ -144,10 +146,27 @@ class RedisViews:
         Raises:
             StoreUnavailable: the turn was over.
         """
+        self._run(connection, connection.writes(), lease or self._server.keys.lease)
+
+    def _commit_in_steps(self, connection: Connection, turn: Turn) -> None:
+        """Write all of it where nobody reads yet: a page there is large, and the server serves others in between.
+
+        Where that is cut off, what is there is begun anew.
+        """
         writes = connection.writes()
-        if writes == [0]:
+        if len(connection.tables) <= STEP:
+            self._run(connection, writes, turn.key)
             return
-        if not self._server.read_script(WRITE, (lease or self._server.keys.lease,), (connection.lease, *writes)):
+        before = self._opened(turn)
+        books.tear(before, torn=True)
+        self._run(before, before.writes(), turn.key)
+        books.tear(connection, torn=False)
+        for step in connection.tables.steps(self._root, STEP, self._books):
+            turn.renew()
+            self._run(connection, step, turn.key)
+
+    def _run(self, connection: Connection, writes: list[bytes | str | int], lease: bytes) -> None:
+        if writes != [0] and not self._server.read_script(WRITE, (lease,), (connection.lease, *writes)):
             raise lost(self._server)
 
     def attempt(self, connection: Connection) -> AbstractContextManager[None]:
@@ -221,6 +240,7 @@ class RedisViews:
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
         with self._required() as connection:
+            books.tear(connection, torn=False)
             self._parking.clear(connection, view.name)
             self.install(connection, view)
         dropping.drop_replaced(self._server, self._root, self, view.name)
@@ -266,6 +286,9 @@ class RedisViews:
         with workshop._required() as connection:
             if view.name not in workshop.checkpoints(connection):
                 workshop.install(connection, view)
+            torn = books.is_torn(connection)
+        if torn:
+            workshop.restart(view)
         return workshop
 
     def _drop(self, bench: Bench, name: str) -> None:

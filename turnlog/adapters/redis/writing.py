@@ -7,17 +7,17 @@ An append that erases has its turn at the views, too, so that what they forget i
 
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
 from turnlog.adapters.attempt import Taken, Undone, appended
-from turnlog.adapters.redis.log import NOTHING, Also, Log, Overdue
+from turnlog.adapters.redis.log import HOLD_S, NOTHING, Also, Log, Overdue
 from turnlog.adapters.redis.scripts import HOLD
 from turnlog.adapters.redis.wire import Cut, Unsent, translating
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
-HOLD_S = 10.0
 SOME = 100
 """So many sessions are looked for at a time that are overdue."""
 
@@ -75,7 +75,7 @@ class Appending:
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:  # noqa: ARG002 - the port's
         """Commit what ``again`` returns, if it fits what is there by then."""
         reader = Holding(self._log)
-        return self._write(again(reader), Also(token=reader.token, read=tuple(reader.held)))
+        return self._write(again(reader), Also(token=reader.token, read=tuple(reader.held), since=reader.since))
 
     def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
@@ -160,6 +160,7 @@ class Holding:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.token = uuid4().hex
+        self.since = monotonic()
         self.held: dict[str, None] = {}
         """The streams."""
 

@@ -45,10 +45,10 @@ class SQLiteTerms:
         """Return the terms, those that tell whose they are first."""
         return f"{user_term(tenant, user_id)} {tenant_term(tenant)} {' '.join(sorted(terms))}"
 
-    def wanted(self, where: SearchFilter) -> str:
+    def wanted(self, where: SearchFilter) -> dict[str, object]:
         """Return what follows MATCH."""
         scope = tenant_term(where.tenant) if where.user_id is None else user_term(where.tenant, where.user_id)
-        return f'"{scope}" AND (({" AND ".join(map(quoted, where.terms))}) OR "{EVERY}")'
+        return {"terms": f'"{scope}" AND (({" AND ".join(map(quoted, where.terms))}) OR "{EVERY}")'}
 
     def create(self, connection: sqlite3.Connection) -> None:
         """Create the table."""
