@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 import turnlog
 from tests import servers
+from tests.servers.again import Again
 from turnlog.testing import Clock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,9 +62,9 @@ def postgresql() -> Iterator[servers.PostgreSQL]:
 @pytest.fixture
 def postgresql_url(postgresql: servers.PostgreSQL) -> Iterator[str]:
     """An empty schema of a PostgreSQL database."""
-    made = postgresql.new_schema()
+    made = postgresql.new_place()
     yield made
-    postgresql.drop_schema(made)
+    postgresql.drop_place(made)
 
 
 @pytest.fixture(scope="session")
@@ -76,9 +77,9 @@ def mariadb() -> Iterator[servers.MariaDB]:
 @pytest.fixture
 def mariadb_url(mariadb: servers.MariaDB) -> Iterator[str]:
     """An empty MariaDB database."""
-    made = mariadb.new_database()
+    made = mariadb.new_place()
     yield made
-    mariadb.drop_database(made)
+    mariadb.drop_place(made)
 
 
 @pytest.fixture(scope="session")
@@ -91,9 +92,9 @@ def mongodb() -> Iterator[servers.MongoDB]:
 @pytest.fixture
 def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
     """A MongoDB database that does not exist yet."""
-    made = mongodb.new_database()
+    made = mongodb.new_place()
     yield made
-    mongodb.drop_database(made)
+    mongodb.drop_place(made)
 
 
 @pytest.fixture(scope="session")
@@ -121,15 +122,41 @@ def redis_cluster() -> Iterator[servers.RedisCluster]:
 @pytest.fixture
 def redis_url(redis: servers.Redis) -> Iterator[str]:
     """An empty Redis database."""
-    made = redis.new_database()
+    made = redis.new_place()
     yield made
-    redis.drop_database(made)
+    redis.drop_place(made)
+
+
+@pytest.fixture(scope="session")
+def postgresql_again(postgresql: servers.PostgreSQL) -> Again:
+    """Its schemas where stores have been."""
+    return Again(postgresql)
+
+
+@pytest.fixture(scope="session")
+def mariadb_again(mariadb: servers.MariaDB) -> Again:
+    """Its databases where stores have been."""
+    return Again(mariadb)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis", "mongodb"])
-def url(request: pytest.FixtureRequest) -> str:
-    """A store that does not exist yet, on every backend."""
-    return "memory://" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A store on every backend that does not exist yet, or that is there (on PostgreSQL and MariaDB) and is empty."""
+    yield from place(request, request.param)
+
+
+def place(request: pytest.FixtureRequest, backend: str) -> Iterator[str]:
+    """Lend the URL of an empty store on a backend."""
+    match backend:
+        case "memory":
+            yield "memory://"
+        case "postgresql" | "mariadb":
+            places: Again = request.getfixturevalue(f"{backend}_again")
+            given = places.take()
+            yield given
+            places.give_back(given)
+        case _:
+            yield str(request.getfixturevalue(f"{backend}_url"))
 
 
 @pytest.fixture

@@ -45,9 +45,9 @@ def append(setting: Setting) -> list[Figure]:
     figures: list[Figure] = []
     n = setting.pick(1_024, 64)
     with server() as started:
-        stored = contents(started.new_schema())
+        stored = contents(started.new_place())
         for durability in DURABILITIES:
-            url = started.new_schema()
+            url = started.new_place()
             plain = Plain(url, stored)
             with turnlog.open(url, durability=durability) as store:
                 session = store.session(user_id="user-1")
@@ -72,7 +72,7 @@ def append(setting: Setting) -> list[Figure]:
                 ),
             ]
         messages = setting.pick(100_000, 2_000)
-        url = started.new_schema()
+        url = started.new_place()
         long_session(url, messages)
         with turnlog.open(url) as store:
             short = store.session(user_id="user-1")
@@ -87,7 +87,7 @@ def read(setting: Setting) -> list[Figure]:
     """The last 50 messages of 100,000, the history of 5,000, folding and replaying 100,000 events; as on SQLite."""
     rounds = setting.pick(9, 1)
     with server() as started:
-        return [*_last(setting, rounds, started.new_schema()), *_fold(setting, rounds, started.new_schema())]
+        return [*_last(setting, rounds, started.new_place()), *_fold(setting, rounds, started.new_place())]
 
 
 def _last(setting: Setting, rounds: int, url: str) -> list[Figure]:
@@ -177,11 +177,11 @@ def views(setting: Setting) -> list[Figure]:
     """Rebuilding the session index of 100,000 events; a user's newest 50 of 100 sessions, among 100,000."""
     total = setting.pick(100_000, 2_000)
     with server() as started:
-        url = started.new_schema()
+        url = started.new_place()
         write_log(url, (conversation(i, MESSAGES) for i in range(total // (MESSAGES + 5))))
         peaks: list[float] = []
         rebuilding = side_by_side(setting.pick(3, 1), partial(rebuilt, url, peaks), partial(_read_log, url, total))
-        url = started.new_schema()
+        url = started.new_place()
         users = total // 100
         write_log(url, ([SessionStarted(user_id=f"user-{i % users}", agent="concierge")] for i in range(total)))
         n, asked = setting.pick(200, 20), cycle([f"user-{i * 7 % users}" for i in range(users)])
@@ -229,6 +229,6 @@ def _read_log(url: str, events: int) -> float:
 def concurrent(setting: Setting) -> list[Figure]:
     """200 sessions at once by turnlog.aio, against the blocking store on one thread and on as many as aio has."""
     with server() as started:
-        urls = [started.new_schema() for _ in range(3)]
+        urls = [started.new_place() for _ in range(3)]
         what = f"PostgreSQL: {SESSIONS} sessions on one event loop, durability full"
         return on_one_loop(setting, what, urls, "full", setting.pick(10, 1))

@@ -39,8 +39,8 @@ def writers(setting: Setting) -> list[Figure]:
     """
     figures: list[Figure] = []
     with server() as started:
-        url = started.new_schema()
-        stored = contents(started.new_schema())
+        url = started.new_place()
+        stored = contents(started.new_place())
         plain = Plain(url, stored)
         turnlog.open(url).close()
         for n in WRITERS:
@@ -73,8 +73,8 @@ def latency(setting: Setting) -> list[Figure]:
     ours: list[list[float]] = []
     raw: list[list[float]] = []
     with server() as started:
-        url = started.new_schema()
-        stored = contents(started.new_schema())
+        url = started.new_place()
+        stored = contents(started.new_place())
         Plain(url, stored).close()
         turnlog.open(url).close()
         for _ in range(setting.pick(5, 1)):
@@ -95,8 +95,8 @@ def threads(setting: Setting) -> list[Figure]:
     """Threads of one process that append, each to its own session, durable, sharing commits. Raw: each in its own."""
     figures: list[Figure] = []
     with server() as started:
-        stored = contents(started.new_schema())
-        for name, new_url in (("SQLite", _files(setting)), ("PostgreSQL", started.new_schema)):
+        stored = contents(started.new_place())
+        for name, new_url in (("SQLite", _files(setting)), ("PostgreSQL", started.new_place)):
             for n in THREADS:
                 writes = setting.pick(2_048, 128) // n * n
                 pair = side_by_side(

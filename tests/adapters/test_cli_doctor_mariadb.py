@@ -41,11 +41,11 @@ def careful() -> Iterator[servers.MariaDB]:
 @pytest.fixture
 def pool(careful: servers.MariaDB) -> Iterator[Pool]:
     """A pool on it, in a database with the one row that gives positions."""
-    url = careful.new_database()
+    url = careful.new_place()
     with Pool(url, timeout_s=10) as made:
         _begin(made)
         yield made
-    careful.drop_database(url)
+    careful.drop_place(url)
 
 
 def _begin(pool: Pool) -> None:
@@ -89,7 +89,7 @@ def test_all_is_well_and_nothing_is_left(pool: Pool) -> None:
 
 def test_settings_that_break_the_promise() -> None:
     """What, what should be, why, and what to do."""
-    with servers.MariaDB(servers.mariadbd_or_skip(), UNSAFE) as server, Pool(server.new_database()) as pool:
+    with servers.MariaDB(servers.mariadbd_or_skip(), UNSAFE) as server, Pool(server.new_place()) as pool:
         _begin(pool)
         findings = found(pool, "normal")
     settings = {"innodb_flush_log_at_trx_commit", "sync_binlog", "innodb_doublewrite"}

@@ -51,7 +51,7 @@ def test_all_is_well_and_nothing_is_left(mongodb_url: str) -> None:
 
 def test_a_standalone_server_is_bad(alone: servers.MongoDB) -> None:
     """The doctor says what is missing, and what to do; opening a store says the same."""
-    url = alone.new_database()
+    url = alone.new_place()
     finding = found(url)["replica set"]
     assert finding.level == "bad"
     assert "rs.initiate()" in finding.words
@@ -61,7 +61,7 @@ def test_a_standalone_server_is_bad(alone: servers.MongoDB) -> None:
 
 def test_a_standalone_server_records_for_the_library(alone: servers.MongoDB) -> None:
     """Programs of `eventsourcing` can append there, one originator at a time; the rest is refused whole."""
-    with Client(alone.new_database()) as client:
+    with Client(alone.new_place()) as client:
         recorder = MongoDBApplicationRecorder(client)
         recorder.create_table()
         first, second = uuid4(), uuid4()

@@ -29,10 +29,10 @@ def careful() -> Iterator[servers.PostgreSQL]:
 @pytest.fixture
 def careful_url(careful: servers.PostgreSQL) -> Iterator[str]:
     """A store on it with a session."""
-    url = careful.new_schema()
+    url = careful.new_place()
     _begin(url, "s")
     yield url
-    careful.drop_schema(url)
+    careful.drop_place(url)
 
 
 def _begin(url: str, session_id: str) -> None:

@@ -122,7 +122,7 @@ def write_until_killed(report: Connection, url: str, name: str) -> None:
 def test_nothing_acknowledged_is_lost_in_a_crash() -> None:
     """After the server was killed while four processes wrote, every event that was acknowledged is there."""
     with MariaDB(mariadbd_or_skip(), {"innodb-flush-log-at-trx-commit": "1"}) as server:
-        url = server.new_database()
+        url = server.new_place()
         opened(url).close()
         for round_ in range(3):
             victims = [Victim(write_until_killed, url, f"w{round_}-{i}") for i in range(4)]

@@ -148,7 +148,7 @@ def test_events_can_be_read_as_json(recorder: Recorder, mariadb_url: str) -> Non
 def test_what_the_server_promises(settings: dict[str, str], promised: str, caplog: pytest.LogCaptureFixture) -> None:
     """Receipts say ``full`` only where the server syncs its logs at every commit; otherwise the log says why not."""
     with MariaDB(mariadbd_or_skip(), settings) as server:
-        url = server.new_database()
+        url = server.new_place()
         recorder = connect(url, durability="full", engine=None, options={}).recorder
         assert recorder.durability == promised
         warned = [record for record in caplog.records if record.levelno == logging.WARNING]

@@ -124,7 +124,7 @@ class _Run:
     def __init__(self, server: PostgreSQL, disturbance: Disturbance, partitions: int) -> None:
         self.server = server
         self._options = {"timeout_s": 5.0, "partitions": partitions}
-        self.url = server.new_schema()
+        self.url = server.new_place()
         self._disturbance = disturbance
         self._over = threading.Event()
         self._stack = ExitStack()

@@ -162,9 +162,9 @@ def _tables(url: str) -> list[str]:
 @pytest.fixture
 def split_url(postgresql: PostgreSQL) -> Iterator[str]:
     """Another empty schema of the same database."""
-    made = postgresql.new_schema()
+    made = postgresql.new_place()
     yield made
-    postgresql.drop_schema(made)
+    postgresql.drop_place(made)
 
 
 def test_from_one_table_to_partitions(postgresql_url: str, split_url: str) -> None:

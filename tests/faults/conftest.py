@@ -39,22 +39,22 @@ class Server(Protocol):
 
 def _postgresql() -> Iterator[tuple[Server, str]]:
     with PostgreSQL(binaries_or_skip(), {}) as started:
-        yield started, started.new_schema()
+        yield started, started.new_place()
 
 
 def _mariadb() -> Iterator[tuple[Server, str]]:
     with MariaDB(mariadbd_or_skip(), {"innodb-flush-log-at-trx-commit": "1"}) as started:
-        yield started, started.new_database()
+        yield started, started.new_place()
 
 
 def _redis() -> Iterator[tuple[Server, str]]:
     with Redis(redis_server_or_skip()) as started:
-        yield started, started.new_database()
+        yield started, started.new_place()
 
 
 def _mongodb() -> Iterator[tuple[Server, str]]:
     with MongoDB(mongod_or_skip(), cheap=False) as started:
-        yield started, started.new_database()
+        yield started, started.new_place()
 
 
 _DURABLE: dict[str, Callable[[], Iterator[tuple[Server, str]]]] = {

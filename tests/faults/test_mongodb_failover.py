@@ -17,7 +17,7 @@ FAILOVERS = 2
 def test_a_failover_loses_nothing_acknowledged() -> None:
     """The others elect a new primary, writers go on; the old one comes back without what nobody was told."""
     with MongoDB(mongod_or_skip(), members=3) as replica_set:
-        url = replica_set.new_database()
+        url = replica_set.new_place()
         victims = [Victim(write_through, url, seed) for seed in range(WRITERS)]
         reports: list[Any] = [victim.first() for victim in victims]
         for _ in range(FAILOVERS):

@@ -275,7 +275,7 @@ def away(patient: Pair, store: turnlog.ConversationStore) -> Iterator[PostgreSQL
 @pytest.fixture
 def url(patient: Pair) -> str:
     """An empty schema on the primary."""
-    return patient.primary.new_schema()
+    return patient.primary.new_place()
 
 
 @pytest.fixture

@@ -186,14 +186,14 @@ def test_a_connection_to_another_server(store: ConversationStore, mariadb_url: s
 
 def test_another_database_of_the_same_server(store: ConversationStore, mariadb: MariaDB) -> None:
     """The application's own database may be another one: a transaction knows no difference."""
-    elsewhere = mariadb.new_database()
+    elsewhere = mariadb.new_place()
     app = OnMariaDB(elsewhere)
     bound = store.using(app.connection)
     bound.session("t", user_id="alice").add_message("user", "hello", message_id="m")
     assert [one.session_id for one in bound.sessions(user_id="alice").items] == ["t"]
     app.commit()
     app.close()
-    mariadb.drop_database(elsewhere)
+    mariadb.drop_place(elsewhere)
     assert store.get("t").version == 2
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.machine.places import drop_place, new_place
-from tests.servers import MariaDB, MongoDB, PostgreSQL, Redis
+from tests.servers import Server
 from turnlog.testing.machine import StoreMachine
 
 QUICK = settings(
@@ -37,13 +36,13 @@ class OnServer(StoreMachine):
     """On a server that the fixture named ``kind`` starts."""
 
     kind: ClassVar[str]
-    server: ClassVar[PostgreSQL | MariaDB | Redis | MongoDB]
+    server: ClassVar[Server]
 
     def new_url(self) -> str:
-        return new_place(self.server)
+        return self.server.new_place()
 
     def drop(self) -> None:
-        drop_place(self.server, self.url)
+        self.server.drop_place(self.url)
 
 
 class OnPostgreSQL(OnServer):
@@ -62,10 +61,9 @@ class OnMongoDB(OnServer):
     kind = "mongodb"
 
 
-MACHINES = (OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnMongoDB)
-
-
-@pytest.fixture(params=MACHINES, ids=lambda machine: machine.__name__)
+@pytest.fixture(
+    params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnMongoDB], ids=lambda machine: machine.__name__
+)
 def machine(request: pytest.FixtureRequest) -> type[StoreMachine]:
     """The state machine on each backend."""
     chosen: type[StoreMachine] = request.param

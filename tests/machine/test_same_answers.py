@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import turnlog
-from tests.machine.places import drop_place, new_place
-from tests.servers import MariaDB, MongoDB, PostgreSQL, Redis
+from tests.servers import Server
 from turnlog import ConversationStore, Message, Receipt, Session, TurnlogError
 from turnlog.testing.machine import commands
 from turnlog.testing.machine.commands import Said
@@ -25,9 +24,9 @@ _DIFFERENT = ("hash", "durability", "size_bytes")
 
 
 @pytest.fixture(scope="module", params=["postgresql", "mariadb", "redis", "mongodb"])
-def server(request: pytest.FixtureRequest) -> PostgreSQL | MariaDB | Redis | MongoDB:
+def server(request: pytest.FixtureRequest) -> Server:
     """A server of each kind."""
-    started: PostgreSQL | MariaDB | Redis | MongoDB = request.getfixturevalue(request.param)
+    started: Server = request.getfixturevalue(request.param)
     return started
 
 
@@ -41,13 +40,11 @@ def test_two_backends_give_the_same_answers(turns: list[tuple[str, list[Said]]])
 
 @given(turns=_turns)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_a_server_gives_the_same_answers(
-    server: PostgreSQL | MariaDB | Redis | MongoDB, turns: list[tuple[str, list[Said]]]
-) -> None:
+def test_a_server_gives_the_same_answers(server: Server, turns: list[tuple[str, list[Said]]]) -> None:
     """Those too: one writer gets positions without gaps there as well."""
-    url = new_place(server)
+    url = server.new_place()
     assert answers("memory://", turns) == answers(url, turns)
-    drop_place(server, url)
+    server.drop_place(url)
 
 
 def answers(url: str, turns: list[tuple[str, list[Said]]]) -> list[str]:

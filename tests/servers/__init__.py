@@ -11,7 +11,7 @@ from tests.servers.opensearch import OpenSearch, opensearch_or_skip
 from tests.servers.postgresql import PostgreSQL, binaries_or_skip, postgresql_binaries
 from tests.servers.redis import Redis, redis_server_or_skip
 from tests.servers.redis_cluster import RedisCluster
-from tests.servers.starting import HOST, UNTESTED, hostile
+from tests.servers.starting import HOST, UNTESTED, Server, hostile
 
 __all__ = [
     "HOST",
@@ -22,6 +22,7 @@ __all__ = [
     "PostgreSQL",
     "Redis",
     "RedisCluster",
+    "Server",
     "binaries_or_skip",
     "hostile",
     "mariadbd_or_skip",

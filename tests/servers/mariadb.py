@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pymysql
 
+from tests.servers.again import Contents
 from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, give, missing, template, unprivileged
 
 QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0", "innodb-flush-method": "nosync", "sync-frm": "0"}
@@ -65,7 +66,7 @@ class MariaDB:
 
     def connect(self, **options: Any) -> "pymysql.Connection[Any]":
         """Connect as that user, in autocommit mode."""
-        return pymysql.connect(host=HOST, port=self.port, user="root", autocommit=True, **options)
+        return pymysql.connect(host=HOST, port=self.port, user="root", autocommit=True, ssl_disabled=True, **options)
 
     def execute(self, statement: str) -> tuple[tuple[Any, ...], ...]:
         """Execute a statement on a connection of its own and return its rows."""
@@ -73,18 +74,48 @@ class MariaDB:
             cursor.execute(statement)
             return tuple(cursor.fetchall())
 
-    def new_database(self) -> str:
+    def new_place(self) -> str:
         """Create an empty database and return the URL that leads to it."""
         self._databases += 1
         name = f"t{os.getpid()}_{self._databases}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url + name
 
-    def drop_database(self, url: str) -> None:
+    def drop_place(self, url: str) -> None:
         """Delete a database; a transaction that a test left open in it is an error."""
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SET lock_wait_timeout = 10")
-            cursor.execute(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]}")
+            cursor.execute(f"DROP DATABASE IF EXISTS {_database_of(url)}")
+
+    def shape(self, url: str) -> object:
+        """Return what is in a database, see ``Again``: its columns and triggers, and what is called after it."""
+        name = _database_of(url)
+        columns = "SELECT table_name, column_name, column_type FROM information_schema.columns WHERE table_schema = %s"
+        triggers = "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = %s"
+        beside = "SELECT count(*) FROM information_schema.schemata WHERE schema_name REGEXP %s"
+        with self.connect() as connection, connection.cursor() as cursor:
+            found: list[object] = []
+            for statement, given in ((columns, name), (triggers, name), (beside, f"{name}([^0-9]|$)")):
+                cursor.execute(statement, (given,))
+                found.append(sorted(cursor.fetchall()))
+        return found
+
+    def contents(self, url: str) -> Contents:
+        """Return the rows of every table."""
+        with self.connect(database=_database_of(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW TABLES")
+            return {table: _rows(cursor, table) for (table,) in cursor.fetchall()}
+
+    def fill(self, url: str, contents: Contents) -> None:
+        """Have tables hold these rows alone; a transaction that a test left open in them is an error."""
+        with self.connect(database=_database_of(url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SET innodb_lock_wait_timeout = 10")
+            cursor.execute("START TRANSACTION")
+            for table, rows in contents.items():
+                cursor.execute(f"DELETE FROM {table}")
+                for row in rows:
+                    cursor.execute(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row)
+            cursor.execute("COMMIT")
 
     def start(self) -> None:
         """Start it (again, on the same port)."""
@@ -149,3 +180,12 @@ class MariaDB:
             return [program, "--no-defaults", f"--datadir={data}", *options]
 
         return template(f"my-template-{os.geteuid()}-{version}", command, self._user)
+
+
+def _database_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def _rows(cursor: "pymysql.cursors.Cursor", table: str) -> list[tuple[Any, ...]]:
+    cursor.execute(f"SELECT * FROM {table}")
+    return list(cursor.fetchall())

@@ -75,13 +75,13 @@ class MongoDB:
         """Connect to one member directly, whatever it is."""
         return pymongo.MongoClient(HOST, port or self.port, directConnection=True)
 
-    def new_database(self) -> str:
+    def new_place(self) -> str:
         """Return the URL of a database that does not exist yet."""
         self._databases += 1
         before, slash, after = self.url.rpartition("/")
         return f"{before}{slash}t{os.getpid()}_{self._databases}{after}"
 
-    def drop_database(self, url: str) -> None:
+    def drop_place(self, url: str) -> None:
         """Delete a database."""
         with self.connect(self.primary()) as client:
             client.drop_database(url.rpartition("/")[2].partition("?")[0])

@@ -13,6 +13,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
+from tests.servers.again import Contents
 from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, give, missing, template, unprivileged
 
 QUICK = {"fsync": "off", "full_page_writes": "off"}
@@ -80,7 +81,7 @@ class PostgreSQL:
         """The URL of the database that every server has."""
         return f"postgresql://tester@{HOST}:{self.port}/postgres"
 
-    def new_schema(self) -> str:
+    def new_place(self) -> str:
         """Create an empty schema, which is much quicker than a database, and return the URL that leads to it."""
         self._schemas += 1
         name = f"t{os.getpid()}_{self._schemas}"
@@ -88,13 +89,46 @@ class PostgreSQL:
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
         return f"{self.url}?options=-csearch_path%3D{name}"
 
-    def drop_schema(self, url: str) -> None:
+    def drop_place(self, url: str) -> None:
         """Delete a schema; a transaction that a test left open in it is an error."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("SET lock_timeout = '10s'")
             connection.execute("SET client_min_messages = warning")
-            name = sql.Identifier(url.rpartition("%3D")[2])
+            name = sql.Identifier(_schema_of(url))
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(name))
+
+    def shape(self, url: str) -> object:
+        """Return what is in a schema, see ``Again``: its relations, and what is called after it."""
+        schema = _schema_of(url)
+        statement = (
+            "SELECT relname, relkind, relnatts, relchecks, relhasrules, relhastriggers, relpersistence, reloptions"
+            " FROM pg_class WHERE relnamespace = %s::regnamespace ORDER BY relname"
+        )
+        beside = "SELECT count(*) FROM pg_namespace WHERE nspname ~ %s"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            relations = connection.execute(statement, (schema,)).fetchall()
+            return relations, connection.execute(beside, (f"{schema}(\\D|$)",)).fetchall()
+
+    def contents(self, url: str) -> Contents:
+        """Return the rows of every table."""
+        statement = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r'"
+        with psycopg.connect(url) as connection:
+            tables = [name for (name,) in connection.execute(statement, (_schema_of(url),)).fetchall()]
+            return {
+                table: connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+                for table in tables
+            }
+
+    def fill(self, url: str, contents: Contents) -> None:
+        """Have tables hold these rows alone; a transaction that a test left open in them is an error."""
+        with psycopg.connect(url) as connection:
+            connection.execute("SET LOCAL lock_timeout = '10s'")
+            for table, rows in contents.items():
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+                for row in rows:
+                    marks = sql.SQL(", ").join([sql.Placeholder()] * len(row))
+                    connection.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(table), marks), row)
+            connection.execute("SELECT setval(pg_get_serial_sequence('turnlog_events', 'position'), 1, false)")
 
     def start(self) -> None:
         """Start it (again, on the same port)."""
@@ -177,3 +211,7 @@ class PostgreSQL:
             return [str(self._binaries / "initdb"), "-D", str(data), *options]
 
         return template(f"pg-template-{os.geteuid()}-{self._binaries.parts[-2]}", command, self._user)
+
+
+def _schema_of(url: str) -> str:
+    return url.rpartition("%3D")[2]

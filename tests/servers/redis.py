@@ -60,12 +60,12 @@ class Redis:
             driver.response_callbacks.clear()  # answers as they come
             return driver.execute_command(*command)
 
-    def new_database(self) -> str:
+    def new_place(self) -> str:
         """Return the URL of a database that is empty."""
         self._databases += 1
         return f"redis://{HOST}:{self.port}/{self._databases}"
 
-    def drop_database(self, url: str) -> None:
+    def drop_place(self, url: str) -> None:
         """Empty a database."""
         self.execute("FLUSHDB", database=int(url.rpartition("/")[2]))
 

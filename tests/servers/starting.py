@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import pytest
 
@@ -24,6 +24,18 @@ _DIE_WITH_PARENT = 1
 _libc = ctypes.CDLL(None)
 hostile = pytest.mark.skipif("TURNLOG_ORDER_S" not in os.environ, reason="depends on timing: TURNLOG_ORDER_S=3 runs it")
 """For tests that end connections all the time or count on chance: a busy machine must not fail the default run."""
+
+
+class Server(Protocol):
+    """What the server of every log can do for a test."""
+
+    def new_place(self) -> str:
+        """Make an empty place and return the URL that leads to it."""
+        ...
+
+    def drop_place(self, url: str) -> None:
+        """Delete a place with all that is in it."""
+        ...
 
 
 def missing(server: str, where: str, remedy: str) -> NoReturn:

@@ -21,14 +21,14 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty store on each backend that has this; nothing is ever committed there, so it stays empty."""
     if request.param == "postgresql":
         postgresql: servers.PostgreSQL = request.getfixturevalue("postgresql")
-        made = postgresql.new_schema()
+        made = postgresql.new_place()
         yield made
-        postgresql.drop_schema(made)
+        postgresql.drop_place(made)
     else:
         mariadb: servers.MariaDB = request.getfixturevalue("mariadb")
-        made = mariadb.new_database()
+        made = mariadb.new_place()
         yield made
-        mariadb.drop_database(made)
+        mariadb.drop_place(made)
 
 
 @pytest.fixture

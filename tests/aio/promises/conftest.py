@@ -10,9 +10,16 @@ import pytest
 
 from tests.aio.facade import Loop, opened
 from tests.api import conftest as api
+from tests.conftest import place
 from turnlog.testing import Clock
 
 session, unchanged = api.session, api.unchanged
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty store on a file and on a server: what lies between `turnlog.aio` and the store knows no backend."""
+    yield from place(request, request.param)
 
 
 @pytest.fixture
@@ -25,19 +32,22 @@ def loop() -> Iterator[Loop]:
 
 @pytest.fixture
 def store(url: str, clock: Clock, loop: Loop) -> Iterator[Any]:
-    """An empty store on every backend, by `turnlog.aio`."""
+    """An empty store by `turnlog.aio`."""
     with opened(loop, url, clock=clock) as found:
         yield found
 
 
 @pytest.fixture
-def reopen(url: str, store: Any, clock: Clock, loop: Loop) -> Iterator[Callable[[], Any]]:
-    """Open the storage of ``store`` a second time; a memory store lives in its handle, so there it is ``store``."""
+def reopen(
+    url: str,
+    store: Any,  # noqa: ARG001 - which is there first, and closed last
+    clock: Clock,
+    loop: Loop,
+) -> Iterator[Callable[[], Any]]:
+    """Open the storage of ``store`` a second time."""
     handles: list[Any] = []
 
     def again() -> Any:
-        if url == "memory://":
-            return store
         handles.append(opened(loop, url, clock=clock))
         return handles[-1]
 

@@ -17,6 +17,7 @@ from turnlog.adapters.mongodb.comparing import differences
 from turnlog.adapters.mongodb.message_rows import MessageCollections
 from turnlog.adapters.mongodb.places import Bench, Claims, Home, of_the_server
 from turnlog.adapters.mongodb.queries import Queries
+from turnlog.adapters.mongodb.search_rows import SearchCollections, SearchQuery
 from turnlog.adapters.mongodb.session_rows import SessionCollection
 from turnlog.adapters.mongodb.swapping import Swaps, drop_all
 from turnlog.adapters.mongodb.view_connection import ViewConnection
@@ -26,17 +27,20 @@ from turnlog.adapters.telling import Place as RowPlace
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.applying import Applied
 from turnlog.projections.message_index import MessageIndex
+from turnlog.projections.message_search import MessageSearch
 from turnlog.projections.session_index import SessionIndex
 from turnlog.projections.view_store import Checkpoint, StoredView, View, ViewStore
 
 PAGE = 2_000
 """Events a transaction; while it lasts, nobody can erase."""
 Place: TypeAlias = Home | Bench
-BUILT_IN = (SessionCollection, MessageCollections)
+BUILT_IN = (SessionCollection, MessageCollections, SearchCollections)
 
 
 class MongoDBViews:
     """The views of one log. The recorder is given it too, so that what is erased is forgotten here."""
+
+    searches = True
 
     def __init__(self, client: Client, names: Names | None = None, bench: Bench | None = None) -> None:
         self._client = client
@@ -64,6 +68,7 @@ class MongoDBViews:
         self.select_messages = queries.select_messages
         self.select_users = queries.select_users
         self.counts = queries.counts
+        self.select_found = SearchQuery(client, names, self._place.prefix).select_found
 
     def close(self) -> None:
         """Close the client."""
@@ -76,6 +81,8 @@ class MongoDBViews:
                 stored: Applied = SessionCollection(view, self._names)
             case MessageIndex():
                 stored = MessageCollections(view, self._names)
+            case MessageSearch():
+                stored = SearchCollections(view, self._names)
             case _:
                 stored = application_view(view)
         self._views[stored.name] = stored
