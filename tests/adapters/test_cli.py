@@ -40,16 +40,18 @@ EXAMPLES: dict[str, tuple[object, ...]] = {
     "scrub": (),
     "doctor": (),
 }
+OF_A_STORE = [name for name in COMMANDS if name not in ("copy", "migrate")]
+"""Commands that need no more than a store; of the others test_cli_copying.py and the tests of migration know."""
 OF_A_SESSION = ("verify", "show", "history", "replay", "diff", "fork", "delete")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_an_example_in_the_documentation(cli: Cli, command: str) -> None:
-    """--help explains the command and every option of it, and docs/cli.md shows it at work."""
+    """--help explains the command and every option of it, and the documentation shows it at work."""
     text = cli(command, "--help").out
     options = re.findall(r"--[a-z][a-z-]+", text)
-    assert {"--store", "--tenant", "--json"} <= set(options)
-    pages = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert ({"--tenant", "--json"} if command == "copy" else {"--store", "--tenant", "--json"}) <= set(options)
+    pages = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("cli.md", "existing-tools.md"))
     assert re.search(rf"^\$ turnlog {command}\b", pages, re.MULTILINE)
     assert f"**`{command}`**" in pages
     own = set(options) - {"--store", "--tenant", "--help", "--json", "--yes", "--no-vacuum", "--vacuum"}
@@ -57,7 +59,7 @@ def test_every_command_has_help_and_an_example_in_the_documentation(cli: Cli, co
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", OF_A_STORE)
 def test_every_command_prints_for_people_and_for_programs(
     cli: Cli, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,14 +83,14 @@ def test_a_session_that_is_not_there(cli: Cli, command: str) -> None:
     assert (done.out, done.err) == ("", "turnlog: error: no session 'none'\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", OF_A_STORE)
 def test_without_a_store_it_says_how_to_name_one(cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No --store and no TURNLOG_STORE: exit code 2."""
     monkeypatch.delenv("TURNLOG_STORE")
     assert "TURNLOG_STORE" in cli(command, *EXAMPLES[command], code=2).err
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "import"])
+@pytest.mark.parametrize("command", [name for name in OF_A_STORE if name != "import"])
 def test_a_store_that_is_not_there_is_not_made(cli: Cli, command: str, tmp_path: Path) -> None:
     """A mistyped name is exit code 2, and leaves no file behind."""
     assert "there is no store" in cli(command, *EXAMPLES[command], code=2).err
@@ -153,7 +155,7 @@ def test_what_the_store_refuses(cli: Cli, arguments: tuple[str, ...]) -> None:
 FOREIGN = "CREATE TABLE notes (x); INSERT INTO notes VALUES (1);"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", OF_A_STORE)
 @pytest.mark.parametrize("wal", [False, True])
 def test_a_database_of_another_program_is_left_alone(cli: Cli, command: str, wal: bool, tmp_path: Path) -> None:
     """It is exit code 2, also for `import`, and not a byte of it and no file beside it is written."""
@@ -165,7 +167,7 @@ def test_a_database_of_another_program_is_left_alone(cli: Cli, command: str, wal
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "import"])
+@pytest.mark.parametrize("command", [name for name in OF_A_STORE if name != "import"])
 def test_looking_makes_no_store_of_an_empty_file(cli: Cli, command: str, tmp_path: Path) -> None:
     """An empty file is no store, and stays empty."""
     (tmp_path / "sessions.db").touch()

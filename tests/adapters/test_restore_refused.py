@@ -58,7 +58,11 @@ DAMAGES: dict[str, tuple[Damage, type[Exception], str]] = {
     ),
     "two events exchanged": (lambda lines: swap(lines, 1, 3), turnlog.CorruptLog, "session 'one'"),
     "an event of a turn left out": (lambda lines: lines.pop(5), turnlog.CorruptLog, "session 'two/with a slash'"),
-    "a turn without its end": (lambda lines: lines.pop(6), turnlog.InvalidInput, "is not whole"),
+    "a turn without its end": (
+        lambda lines: lines.pop(6),
+        turnlog.CorruptLog,
+        "session 'two/with a slash', version 5: expected version 4, found 5",
+    ),
     "a session of another name": (
         lambda lines: [
             line["event"].update(stream="default/x")

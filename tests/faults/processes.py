@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
-_ADAPTERS = ("sql", "views", "postgresql", "mariadb", "redis.recorder", "redis.views", "mongodb.views")
+_ADAPTERS = ("sql", "sqlite.views", "postgresql", "mariadb", "redis.recorder", "redis.views", "mongodb.views")
 PROCESSES.set_forkserver_preload(["pytest", "turnlog", *(f"turnlog.adapters.{one}" for one in _ADAPTERS), __name__])
 DEADLINE_S = 120.0
 """How long children may take, on a machine that is busy with other things."""

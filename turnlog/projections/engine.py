@@ -7,8 +7,10 @@ applied again: checkpoint and rows are of one transaction, under the lock that k
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.domain.mapper import Codec
@@ -16,12 +18,14 @@ from turnlog.domain.recorder import Recorder
 from turnlog.domain.values import RebuildProgress, ViewStatus
 from turnlog.projections.applying import Applied, Applier
 from turnlog.projections.building import Builder, Progress
-from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore
+from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore, WriteUndone
 from turnlog.projections.watching import UNWATCHED, Watch
 
 __all__ = ["Engine", "Projection"]
 
 _log = logging.getLogger("turnlog")
+_UNDONE_TIMES = 20
+Made = TypeVar("Made")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
@@ -216,16 +220,22 @@ class Engine:
     def _install(self, view: Applied, progress: Progress | None) -> None:
         stored = self._checkpoints().get(view.name)
         if stored is None:
-            position = self._recorder.position()
-            with self._views.write() as connection:
-                stored = self._views.checkpoints(connection).get(view.name)
-                if stored is None:
-                    self._views.install(connection, view)
-                    self._views.begin(connection, view.name, position)
-                    return
+            stored = _until_it_stands(lambda: self._created(view))
+        if stored is None:
+            return
         _require_not_newer(stored, view.revision)
         if stored.revision < view.revision:
             self._builder.rebuild(self._views, view, progress)
+
+    def _created(self, view: Applied) -> Checkpoint | None:
+        """Create a view; return the checkpoint of one that is there meanwhile."""
+        position = self._recorder.position()
+        with self._views.write() as connection:
+            stored = self._views.checkpoints(connection).get(view.name)
+            if stored is None:
+                self._views.install(connection, view)
+                self._views.begin(connection, view.name, position)
+        return stored
 
     def _bring_to(
         self, head: int, view: Applied, at: Checkpoint | None, progress: Progress | None, *, wait: bool
@@ -249,7 +259,7 @@ class Engine:
         began, reached = at.position, at
         with self._watch.doing("catch_up", view=view.name, lag=head - began) as facts:
             while reached.position < head:
-                page = self._applier.advance(self._views, view, wait=wait)
+                page = _until_it_stands(lambda: self._applier.advance(self._views, view, wait=wait))
                 if page is None or page.revision != view.revision:
                     return False
                 reached = page
@@ -275,6 +285,14 @@ class Engine:
 def _stands(view: Applied, stored: Mapping[str, Checkpoint]) -> bool:
     at = stored.get(view.name)
     return at is not None and at.revision == view.revision
+
+
+def _until_it_stands(do: Callable[[], Made]) -> Made:
+    """Do what the storage may undo for another one's sake, a few times if need be."""
+    for _ in range(_UNDONE_TIMES):
+        with suppress(WriteUndone):
+            return do()
+    return do()
 
 
 def _name(projection: View) -> str:

@@ -9,11 +9,16 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.domain.values import RecordedEvent
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
+
+
+class WriteUndone(StoreUnavailable):
+    """The storage undid a transaction for another one's sake; nothing is wrong, and it can be done again."""
 
 
 class View(Protocol):

@@ -44,6 +44,7 @@ from turnlog.adapters.attempt import Broken, Lost, Taken, Undone
 from turnlog.adapters.mongodb.abandoned import application_name
 from turnlog.adapters.mongodb.documents import Document
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
+from turnlog.projections.view_store import WriteUndone
 
 Documents: TypeAlias = Collection[Document]
 Session: TypeAlias = ClientSession
@@ -297,7 +298,9 @@ class Client:
                 yield
         except Lost as error:
             raise OutcomeUnknown(f"{self.name}: the connection broke during a commit") from error.__cause__
-        except (Undone, Broken, Taken) as error:
+        except Undone as error:
+            raise WriteUndone(str(self.translated(error.__cause__ or error))) from error.__cause__
+        except (Broken, Taken) as error:
             raise self.translated(error.__cause__ or error) from error.__cause__
 
     def translated(self, error: BaseException) -> TurnlogError:

@@ -165,7 +165,7 @@ class Tail:
             try:
                 return self._pool.session()
             except StoreUnavailable:
-                if monotonic() > deadline or self._closed.wait(AGAIN_S):
+                if self._pool.closed or monotonic() > deadline or self._closed.wait(AGAIN_S):
                     raise
 
     def _forget(self) -> None:
