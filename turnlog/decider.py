@@ -224,7 +224,9 @@ class Decider:
                 plan = self.plan(reader, self.load(loaded.state.id, loaded, reader), said, turn_key)
                 return (plan.batch, *also)
 
-            position = self.append((plan.batch, *also), again)[0]
+            # Keys alone stand on no version: what erases meanwhile is only noticed by deciding where it cannot.
+            first = (plan.batch, *also) if plan.batch.rows else ()
+            position = self.append(first, again)[0]
             if plan.batch.rows:
                 return plan, self.receipt(plan, position)
         if not plan.earlier:

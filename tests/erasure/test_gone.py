@@ -13,6 +13,7 @@ from tests.erasure.planting import ForgettingNotes, Notes, Words, converse, refu
 from turnlog import ConversationStore, Session, SessionGone
 from turnlog.domain.events import Erased, SessionDeleted
 from turnlog.domain.values import RecordedEvent
+from turnlog.testing.faults import Faults, faulty
 
 Reopen = Callable[[], ConversationStore]
 MAY_HOLD = "view notes, which may hold it until it is rebuilt"
@@ -273,3 +274,14 @@ def test_tenants_are_erased_apart(tmp_path: Path) -> None:
         assert [message.content for message in two.get("s").history()] == ["hello"]
         assert len(two.messages(user_id="alice").items) == 1
         assert two.verify().ok
+
+
+def test_a_key_alone_does_not_outlive_an_erasure(url: str) -> None:
+    """A command that changes nothing leaves its key only; a session that is erased just before has none afterwards."""
+    faults = Faults(sleep=lambda _: session.delete())
+    with turnlog.open(faulty(url, faults)) as store:
+        session, other = store.session("s", data={"party_size": 2}), store.get("s")
+        faults.delay("append", 1.0)
+        with pytest.raises(SessionGone):
+            other.collect(party_size=2, command_id="c")
+        assert store.verify().ok
