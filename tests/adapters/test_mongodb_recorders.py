@@ -71,6 +71,7 @@ def damage(mongodb_url: str) -> Damage:
 class TestNormal:
     """What the shorter promise changes is how a place is found; so that much of the contract again."""
 
+    patience_s = RecorderContract.patience_s
     test_racing_threads_lose_nothing = RecorderContract.test_racing_threads_lose_nothing
     test_a_taken_version_asks_again = RecorderContract.test_a_taken_version_asks_again
     test_a_taken_key_asks_again = RecorderContract.test_a_taken_key_asks_again

@@ -65,6 +65,7 @@ class MongoDBAggregateRecorder(OriginatorRecorder):
 
     def _written(self, made: Sequence[Document], **kwargs: Any) -> int:
         if not made:
+            self._also(None, **kwargs)
             return int(self.head.newest()["position"])
         if len(made) == 1 and kwargs.get("tracking") is None:
             return self.head.append(made[0])
@@ -74,8 +75,8 @@ class MongoDBAggregateRecorder(OriginatorRecorder):
             self._also(session, **kwargs)
         return int(place["position"])
 
-    def _also(self, session: Session, **kwargs: Any) -> None:
-        """Do what else belongs into the transaction (see the process recorder)."""
+    def _also(self, session: Session | None, **kwargs: Any) -> None:
+        """Do what else belongs into the transaction, or what there is without one (see the process recorder)."""
 
     def select_stream(
         self, stream: str, *, after: int = 0, upto: int | None = None, desc: bool = False, limit: int | None = None

@@ -65,7 +65,7 @@ class MongoDBProcessRecorder(MongoDBTrackingRecorder, MongoDBApplicationRecorder
         layout.create_log(self.client, self.events)
         layout.create(self.client, self.tracking_table)
 
-    def _also(self, session: Session, **kwargs: Any) -> None:
+    def _also(self, session: Session | None, **kwargs: Any) -> None:
         tracking = kwargs.get("tracking")
         if tracking is not None:
             self._insert_tracking(session, tracking)
