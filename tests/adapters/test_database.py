@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -268,13 +269,13 @@ class TestTurns:
         assert not [one for one in threading.enumerate() if one.name == "turnlog-queue" and _lives(one)]
 
 
-def hold(path: str, pipe: object) -> None:
+def hold(path: str, pipe: Connection) -> None:
     """Take the lock, and give it back when told to."""
     database = Database(path)
     with database.alone():
-        getattr(pipe, "send")("held")  # noqa: B009 - a Connection
-        getattr(pipe, "recv")()  # noqa: B009 - as above
-    getattr(pipe, "send")("done")  # noqa: B009 - as above
+        pipe.send("held")
+        pipe.recv()
+    pipe.send("done")
     database.close()
 
 
@@ -431,9 +432,9 @@ class TestFiles:
         assert not _open_files(path)
 
 
-def read_at_rest(pipe: object, path: str) -> None:
+def read_at_rest(pipe: Connection, path: str) -> None:
     """As somebody who may not write there, read what nobody has open; tell what is found."""
-    send, wait = getattr(pipe, "send"), getattr(pipe, "recv")  # noqa: B009 - a Connection
+    send, wait = pipe.send, pipe.recv
     if os.getuid() == 0:
         os.setuid(65534)
     with closing(Database(path, read_only=True)) as only:

@@ -56,11 +56,11 @@ class TestRecorder(RecorderContract, UnlockedContract, TwoTenantsContract, Store
     out_of_reach = ("write-ahead log",)
 
     @pytest.fixture(autouse=True)
-    def short(self, request: pytest.FixtureRequest, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(self, request: pytest.FixtureRequest, recorder: Recorder) -> None:
         """What may not fit is asked for until the time is over, which is therefore short there."""
         assert isinstance(recorder, pg.PostgreSQLRecorder)
         if "may_not_fit" in request.node.name:
-            monkeypatch.setattr(recorder.appends, "_timeout_s", 1.0)
+            recorder.appends.timeout_s = 1.0
 
     def test_a_second_recorder_sees_all_of_it(self, recorder: Recorder, postgresql_url: str) -> None:
         """What one recorder has committed, another reads at once, and waits for in vain no longer."""

@@ -18,7 +18,7 @@ class Appends:
 
     def __init__(self, log: Log, timeout_s: float, *, ways: int) -> None:
         self._log = log
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self.grouping = Grouping(self.together, timeout_s, ways=ways)
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
@@ -53,7 +53,7 @@ class Appends:
 
     def _alone(self, batches: Sequence[Batch], again: Again, *, doubtful: bool = False) -> list[int]:
         """``doubtful``: the rows may be there already."""
-        return appended(self._log, batches, again, timeout_s=self._timeout_s, doubtful=doubtful)
+        return appended(self._log, batches, again, timeout_s=self.timeout_s, doubtful=doubtful)
 
 
 def _parted(log: Log, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:

@@ -71,7 +71,7 @@ class TestRecorder(RecorderContract, UnlockedContract, TwoTenantsContract, Store
 
     def test_what_again_returns_may_not_fit_either(self, recorder: Any) -> None:
         """It is asked for until the time is over, which is therefore short here."""
-        recorder.appends._timeout_s = 0.5  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - no other way to it
+        recorder.appends.timeout_s = 0.5
         super().test_what_again_returns_may_not_fit_either(recorder)
 
     def test_a_second_recorder_sees_all_of_it(self, recorder: Recorder, redis_url: str) -> None:

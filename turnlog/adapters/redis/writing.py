@@ -115,11 +115,11 @@ class OneByOne:
 
     def __init__(self, appending: Appending, timeout_s: float) -> None:
         self._appending = appending
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``, see ``Recorder``."""
-        return appended(self._appending, batches, again, timeout_s=self._timeout_s)
+        return appended(self._appending, batches, again, timeout_s=self.timeout_s)
 
 
 class Sweeper:
