@@ -25,7 +25,10 @@ SOME = 100
 class Erasing(Protocol):
     """A transaction of the views in which they forget."""
 
-    lease: bytes
+    @property
+    def lease(self) -> bytes:
+        """The token of the turn at the views."""
+        ...
 
     def writes(self) -> list[bytes | str | int]:
         """Return what is to be written, as arguments of a script."""
