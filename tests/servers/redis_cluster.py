@@ -44,7 +44,7 @@ class RedisCluster:
         """The URL, which names all nodes."""
         return f"redis+cluster://{','.join(f'{HOST}:{node.port}' for node in self.nodes)}/"
 
-    def new_prefix(self) -> str:
+    def new_place(self) -> str:
         """Return a URL under whose prefix there is nothing."""
         self._prefixes += 1
         return f"{self.url}?prefix=t{self._prefixes}:"

@@ -13,7 +13,6 @@ from uuid import uuid4
 
 from turnlog.adapters.attempt import Taken, Undone, appended
 from turnlog.adapters.redis.log import HOLD_S, NOTHING, Also, Log, Overdue
-from turnlog.adapters.redis.scripts import HOLD
 from turnlog.adapters.redis.wire import Cut, Unsent, translating
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
@@ -188,7 +187,7 @@ class Holding:
         if stream in self.held:
             return
         with _undone():
-            self._log.server.run(HOLD, (self._log.reading_key(stream),), (self.token, round(HOLD_S * 1000)))
+            self._log.hold(stream, self.token, round(HOLD_S * 1000))
         self.held[stream] = None
 
 
