@@ -201,3 +201,17 @@ def test_a_master_dies(redis_cluster: RedisCluster, which: str) -> None:
 
 def _least(acknowledged: list[str]) -> int:
     return min(sum(text.startswith(f"{n} ") for text in acknowledged) for n in range(3))
+
+
+def test_every_node_has_to_keep_full(redis_cluster: RedisCluster, url: str) -> None:
+    """One that does not, be it a replica, is named; with ``normal`` it is taken as it is."""
+    redis_cluster.wait()
+    for node in redis_cluster.nodes:
+        node.execute("CONFIG", "SET", "appendfsync", "everysec")
+        try:
+            with pytest.raises(InvalidInput, match=rf":{node.port} cannot keep 'full': appendfsync everysec"):
+                turnlog.open(url)
+            turnlog.open(url, durability="normal").close()
+        finally:
+            node.execute("CONFIG", "SET", "appendfsync", "always")
+    turnlog.open(url).close()

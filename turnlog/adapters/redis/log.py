@@ -4,7 +4,7 @@ An event's place in a Redis stream is its version (``VERSION-1``), or its positi
 session are read from its end, without the rest. The script append.lua is the only one that writes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, NamedTuple, cast
 
@@ -148,6 +148,10 @@ class Log:
             Cut, Unsent. Reserved: somebody is going to write to it.
         """
         raise_reserved(self.server.run(HOLD, (self.keys.reading(stream), self.keys.reserved), (stream, token, ms)))
+
+    def let_go(self, streams: Iterable[str], token: str) -> None:
+        """Note that he decides by them no longer."""
+        self.server.read_all([("ZREM", self.keys.reading(stream), token) for stream in streams])
 
     def position(self) -> int:
         """Return the position given last, 0 if none was."""

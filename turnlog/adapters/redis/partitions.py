@@ -12,7 +12,7 @@ of the order is overtaken. An append to several partitions is decided in one ste
 need be by somebody else: joint.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from time import monotonic
@@ -117,6 +117,10 @@ class PartitionedLog(Log):
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
+    def let_go(self, streams: Iterable[str], token: str) -> None:
+        """See ``Log``."""
+        self.server.read_all([("ZREM", self.of(stream).keys.reading(stream), token) for stream in streams])
+
     def append(self, batches: Sequence[Batch], also: Also = NOTHING) -> list[int]:
         """Commit ``batches``, see ``Log``; of several partitions, see joint.py."""
         shares: dict[int, list[Batch]] = {}
@@ -135,8 +139,7 @@ class PartitionedLog(Log):
         try:
             found = {part: self._given(part, places[part]) for part in shares}
             if others:  # whoever waits to erase those need not wait longer
-                keys = [self.of(stream).keys.reading(stream) for stream in others]
-                self.server.read_all([("ZREM", key, also.token) for key in keys])
+                self.let_go(others, also.token)
         except NOT_TOLD as error:
             raise Lost from error
         placed = {part: iter(places[part]) for part in shares}
