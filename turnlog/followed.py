@@ -22,7 +22,7 @@ from turnlog.projections.applying import mark
 from turnlog.projections.conversation_index import Followable, MessagesWanted, SessionsWanted
 from turnlog.projections.engine import Engine
 from turnlog.projections.view_store import Parked
-from turnlog.store import ConversationStore
+from turnlog.store import ConversationStore, decider_of
 
 WAIT_S = 0.25
 """How long one wait for news lasts before it is looked whether to stop."""
@@ -80,13 +80,11 @@ def follow(store: ConversationStore, url: str, **options: Any) -> "Followed":
         StoreUnavailable: it cannot be reached.
         StoreError: it has followed another log, or a newer turnlog's view is there.
     """
-    parts = store._parts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it reads the log as the store does
-    if store._user is not None or parts.is_bound:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        raise InvalidInput("store", "expected a store itself, not what one user or one transaction sees of it")
-    recorder = parts.backend.recorder
+    decider = decider_of(store)
+    recorder = decider.recorder
     found = follower(url, recorder, options)
     try:
-        engine = Engine(recorder, found.views, parts.codec, watch=parts.decider.watch)
+        engine = Engine(recorder, found.views, decider.codec, watch=decider.watch)
         return Followed(found, engine, recorder, store.tenant)
     except BaseException:
         found.asked.close()
