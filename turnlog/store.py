@@ -129,7 +129,7 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
-        if getattr(backend.views, "searches", False):
+        if backend.views.searches:
             views.add(MessageSearch(), late=True)
     except BaseException:
         backend.recorder.close()
