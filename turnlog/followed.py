@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from threading import Event
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -135,12 +136,13 @@ class Followed:
             pass  # another follower, or a rebuild, was first: what is left is less each time
         self._index.refresh()
 
-    def run(self, stop: Stop, told: Callable[[Lag], object] | None = None) -> None:
+    def run(self, stop: Stop | None = None, told: Callable[[Lag], object] | None = None) -> None:
         """Go on applying what is written, until ``stop`` is set; wait for a search engine that is away.
 
-        ``told`` is told after every page, and after every attempt that failed: then ``trouble`` says why.
+        ``told`` is told after every page, and after every attempt that failed: then ``trouble`` says why. What it
+        raises ends it.
         """
-        tell = told or _tell_nobody
+        stop, tell = stop or Event(), told or _tell_nobody
         pause_s = FIRST_PAUSE_S
         position = 0
 
