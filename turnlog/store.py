@@ -752,7 +752,7 @@ def decider_of(store: ConversationStore) -> Decider:
     Raises:
         InvalidInput: it is only what one user, or one transaction, sees of a store.
     """
-    user, parts = store._user, store._parts  # noqa: SLF001 - this file's own
+    user, parts = store._user, store._parts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - this file's own
     if user is not None or parts.is_bound:
         raise InvalidInput("store", "expected a store itself, not what one user or one transaction sees of it")
     return parts.decider

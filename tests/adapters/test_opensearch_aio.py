@@ -7,6 +7,7 @@ from tests.adapters.opensearch_indices import Indices
 from tests.aio.running import DEADLINE_S
 from turnlog import aio
 from turnlog.aio.threads import Threads
+from turnlog.followed import Stop
 
 
 def test_it_is_followed(sqlite_url: str, indices: Indices) -> None:
@@ -43,7 +44,7 @@ def test_it_is_followed(sqlite_url: str, indices: Indices) -> None:
 def test_what_goes_on_ends_by_either() -> None:
     """A flag of the application's ends it, and so does cancelling, while it waits too; what is told may end it."""
 
-    def call(stop: turnlog.followed.Stop, told: object) -> None:
+    def call(stop: Stop, told: object) -> None:
         del told
         while not stop.is_set():
             stop.wait(60)

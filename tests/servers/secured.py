@@ -58,7 +58,7 @@ class Secured:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name
                 pass
 
             do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = forward  # noqa: N815 - http.server's names
@@ -66,7 +66,7 @@ class Secured:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
 
-            def handle_error(self, *_: object) -> None:
+            def handle_error(self, request: object, client_address: object) -> None:
                 """Say nothing of clients that do not like the certificate."""
 
         self._server = Server((HOST, 0), Forwarding)
