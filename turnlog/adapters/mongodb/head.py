@@ -17,8 +17,9 @@ from bson import ObjectId
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from turnlog.adapters.attempt import Lost, Taken, Undone
-from turnlog.adapters.mongodb.client import Client, Session, is_duplicate, of_place, told_of_one
+from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.adapters.mongodb.documents import Document, placed
+from turnlog.adapters.mongodb.outcomes import is_duplicate, of_place, told_of_one
 
 _PLACE = {"_id": 1, "position": 1, "erasures": 1}
 _NEWEST: Sequence[tuple[str, int]] = [("_id", -1)]

@@ -11,7 +11,6 @@ from pymongo import UpdateOne
 from turnlog.adapters import process_fork
 from turnlog.adapters.attempt import Lost, Taken
 from turnlog.adapters.mongodb import documents
-from turnlog.adapters.mongodb.abandoned import end_abandoned
 from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.adapters.mongodb.documents import Document
 from turnlog.adapters.mongodb.head import Head
@@ -144,11 +143,12 @@ class Appending:
         return documents.positions(batches, place["position"])
 
     def _append(self, document: Document, erasures: int | None) -> int:
+        self._client.end_what_broke()
         try:
             with pymongo.timeout(min(PATIENCE_S, self._client.timeout_s)):
                 return self._head.append(document, erasures=erasures)
         except Lost:  # the number may be held by a transaction whose process is no more
-            end_abandoned(self._client.client)
+            self._client.end_abandoned()
             raise
 
     @contextmanager
