@@ -303,7 +303,8 @@ class Client:
         """
         if not self.server.replicated:
             words = f"{what} takes a transaction, and a standalone server has none"
-            raise StoreUnavailable(f"{self.name}: {words}; run it as a replica set (of one member)")
+            do = "start mongod with --replSet NAME and call rs.initiate() once: one member is enough"
+            raise StoreUnavailable(f"{self.name}: {words}; {do}")
 
     # --- errors, end --------------------------------------------------------------------------------------------------
 
