@@ -1,9 +1,8 @@
 """Views in MongoDB, in the log's database. They take a replica set: their rows and checkpoints are one transaction.
-On a standalone server each process has its own, in memory (connect.py).
 
-Documents of the built-in views are in session_rows.py and message_rows.py, their queries in queries.py; which lock
-keeps whom out is in places.py, how one generation takes the place of another in swapping.py, and what an application's
-projection is given in view_connection.py.
+On a standalone server each process has its own, in memory (connect.py). Documents of the built-in views are in
+session_rows.py and message_rows.py, their queries in queries.py; which lock keeps whom out is in places.py, how one
+generation takes the place of another in swapping.py, and what a projection is given in view_connection.py.
 """
 
 from collections.abc import Generator, Iterator
