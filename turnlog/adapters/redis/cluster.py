@@ -161,8 +161,8 @@ class Cluster:
         """Return the answers where the first says that the key has moved to another node, though its slot has not."""
         if not isinstance(answer, AskError):
             return [answer]
-        host, port = answer.node_addr
-        return self._connected((str(host), int(port))).several((("ASKING",), *commands))[1:]
+        told: Any = answer
+        return self._connected(told.node_addr).several((("ASKING",), *commands))[1:]
 
     def _run(self, script: Script, keys: Sequence[bytes], arguments: Command, *, replicas: int) -> Any:
         wire, rest = self._wire(keys[0]), (len(keys), *keys, *arguments)
