@@ -95,13 +95,14 @@ class _Plain:
         """Write ``n`` times two rows in a transaction; return the seconds it took."""
         rows = [(next(self._contents), next(self._contents)) for _ in range(n)]
 
-        def write(two: tuple[bytes, bytes]) -> None:
-            transaction = self._client.pipeline(transaction=True)
-            for row in two:
-                transaction.xadd("plain", {"s": row})
-            transaction.execute()
+        def write() -> None:
+            for two in rows:
+                transaction = self._client.pipeline(transaction=True)
+                for row in two:
+                    transaction.xadd("plain", {"s": row})
+                transaction.execute()
 
-        return timed(n, lambda: [write(two) for two in rows])
+        return timed(n, write)
 
     def last(self, key: str, n: int) -> float:
         """Read the last 50 of a stream ``n`` times; return the seconds it took."""
