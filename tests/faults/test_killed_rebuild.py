@@ -14,11 +14,12 @@ from typing import NamedTuple
 import pytest
 
 import turnlog
+from tests.faults.conftest import THOROUGH
 from tests.faults.processes import Victim, together
 from turnlog.domain.errors import StoreError
 
 pytestmark = pytest.mark.slow
-ROUNDS = 24
+ROUNDS = 8 * THOROUGH
 SESSIONS = 400
 """So many that a rebuild takes longer than most kills."""
 NOTICED_S = 20.0
