@@ -4,32 +4,27 @@ What the caller's handle knows is decided on at once, without a read. If somebod
 asks again under its lock: what was missed is read, everything is decided anew, and the append then fits.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from os import urandom
-from typing import NamedTuple, TypeAlias, TypeGuard
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
 
-from turnlog.domain import commands as c
-from turnlog.domain import events as e
 from turnlog.domain.chain import genesis
-from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, Found, fingerprint
+from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, fingerprint
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.errors import (
     ConcurrencyConflict,
-    CorruptLog,
-    IdempotencyConflict,
     InvalidInput,
     RuleViolation,
     SessionGone,
     SessionNotFound,
 )
 from turnlog.domain.events import Event
-from turnlog.domain.mapper import Codec, StreamRow, text_hash
+from turnlog.domain.mapper import Codec, text_hash
 from turnlog.domain.recorder import (
-    FINGERPRINT_BYTES,
     NOTHING_CHANGED,
     PENDING,
     Batch,
@@ -39,21 +34,12 @@ from turnlog.domain.recorder import (
     SnapshotRow,
 )
 from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
-from turnlog.domain.values import Message, Receipt, SessionState
+from turnlog.domain.values import Receipt, SessionState
 from turnlog.inputs import WriteOptions
-from turnlog.projections.history import (
-    LARGEST_PAGE,
-    Occurrence,
-    messages_back,
-    occurrences_back,
-    pages_back,
-    require_living,
-    same_messages,
-    visible_message,
-    window,
-)
-from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
+from turnlog.lookup import Stretch, look_up
+from turnlog.projections.history import LARGEST_PAGE, Occurrence
 from turnlog.projections.watching import UNWATCHED, Watch
+from turnlog.receipts import Key, Receipts, earlier
 
 SNAPSHOT_EVERY = 100
 """Events between snapshots: opening a session folds fewer than this, however long it is."""
@@ -85,7 +71,7 @@ class Said(msgspec.Struct, frozen=True):
     actor: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
-    keys: tuple[tuple[str, str, bytes], ...] = ()
+    keys: tuple[Key, ...] = ()
     expected_version: int | None = None
     made: tuple[str, str] | None = None
     introduces: tuple[KeyOfMessage, ...] = ()
@@ -230,8 +216,8 @@ class Decider:
             if plan.batch.rows:
                 return plan, self.receipt(plan, position)
         if not plan.earlier:
-            return plan, self.receipt_at(loaded.state.id, plan.loaded.state.version, nothing=True)
-        receipt = self._first_receipt(loaded.state.id, plan.earlier[-1])
+            return plan, self.receipts(loaded.state.id).at(plan.loaded.state.version, nothing=True)
+        receipt = self.receipts(loaded.state.id).first(plan.earlier[-1])
         return plan, receipt if turn_key is None else replace(receipt, message_id=None, call_id=None, run_id=None)
 
     def _plan_on_newest(self, loaded: Loaded, said: Sequence[Said], turn_key: tuple[str, bytes] | None) -> Plan:
@@ -259,25 +245,25 @@ class Decider:
             raise SessionGone(f"session {state.id!r} was deleted")
         stream = self.stream(state.id)
         if turn_key is not None:
-            done = self._earlier(reader, stream, (("command", *turn_key),))
+            done = earlier(reader, stream, (("command", *turn_key),))
             if done is not None:
                 return Plan(Batch(stream, ()), loaded, (), (done,))
         now = self.now(state)
         decided: list[tuple[Event, Said]] = []
         pending: list[Occurrence] = []
         keys: list[KeyRow] = []
-        earlier: list[KeyRow] = []
+        done_before: list[KeyRow] = []
         for one in (one for one in said if not (one.first and loaded.state.version)):
             if one.keys:
-                done = self._earlier(reader, stream, one.keys)
+                done = earlier(reader, stream, one.keys)
                 if done is not None:
-                    earlier.append(done)
+                    done_before.append(done)
                     continue
             if one.expected_version is not None:
                 self.require_version(loaded, one.expected_version)
             found = NOTHING
             if type(one.command) in LOOKING_UP:
-                found = self.look_up(reader, stream, loaded.state.version, one.command, pending)
+                found = look_up(one.command, Stretch(self.codec, reader, stream, loaded.state.version, pending))
             before = state.version
             for event in decide(state, one.command, found):
                 state = evolve(state, event, now)
@@ -290,7 +276,7 @@ class Decider:
         if turn_key is not None:
             nothing = b"" if decided else NOTHING_CHANGED
             keys.append(KeyRow("command", turn_key[0], state.version, turn_key[1] + nothing))
-        return self._sealed(loaded, decided, keys, tuple(earlier))
+        return self._sealed(loaded, decided, keys, tuple(done_before))
 
     def _introduced(
         self, reader: Reader, stream: str, messages: Sequence[KeyOfMessage], keys: Sequence[KeyRow], version: int
@@ -348,6 +334,23 @@ class Decider:
         batch = Batch(stream, rows, keys, snapshot)
         return Plan(batch, Loaded(state, previous), tuple(event_ids), earlier)
 
+    def receipt(self, plan: Plan, position: int) -> Receipt:
+        """Return the receipt of an append whose last row got ``position``."""
+        state, digest = plan.loaded
+        return Receipt(
+            session_id=state.id,
+            version=state.version,
+            position=position,
+            event_ids=plan.event_ids,
+            recorded_at=state.updated_at,
+            durability=self.recorder.durability,
+            hash=text_hash(digest),
+        )
+
+    def receipts(self, session_id: str) -> Receipts:
+        """Return what finds the receipts of earlier appends to a session."""
+        return Receipts(self.recorder, self.codec, self.stream(session_id), session_id)
+
     def now(self, state: SessionState) -> datetime:
         """Return the time to record: the clock's, but never before the session's last event."""
         now = self.clock()
@@ -373,160 +376,6 @@ class Decider:
         field = max(sizes, key=lambda name: sizes[name])
         return InvalidInput(field, f"expected at most {self.max_event_bytes} bytes, got {sizes[field]}")
 
-    # --- what commands name -------------------------------------------------------------------------------------------
-
-    def look_up(
-        self, reader: Reader, stream: str, version: int, command: Command, pending: Sequence[Occurrence]
-    ) -> Found:
-        """Find what ``command`` names among the events up to ``version`` and those ``pending`` after them.
-
-        Raises:
-            SessionGone: the session was deleted, and what it names was erased.
-        """
-        try:
-            return self._look_up(reader, stream, version, command, pending)
-        except CorruptLog:
-            require_living(reader, stream)
-            raise
-
-    def _look_up(
-        self, reader: Reader, stream: str, version: int, command: Command, pending: Sequence[Occurrence]
-    ) -> Found:
-        match command:
-            case c.EditMessage(message_id) | c.RemoveMessage(message_id):
-                messages = self.messages(reader, stream, version, pending)
-                found = Found(message=_found_message(visible_message(messages, message_id)))
-            case c.PopMessage():
-                messages = self.messages(reader, stream, version, pending, first_page=8)
-                found = Found(message=_found_message(next(messages, None)))
-            case c.SetHistory(given):
-                found = Found(same=same_messages(self.messages(reader, stream, version, pending), given))
-            case c.CompactHistory(_, _, keep_last):
-                messages = self.messages(reader, stream, version, pending)
-                kept = window(messages, last=keep_last, max_tokens=None, count=None, exact=keep_last == 0)
-                found = Found(kept=len(kept))
-            case c.ReturnTool(call_id):
-                calls = self.back(reader, stream, version, pending, CALL_TOPICS, first_page=8)
-                events = (event for _, event, _, _ in calls)
-                name = next((event.name for event in events if _is_call(event, call_id)), None)
-                found = Found(call=None if name is None else c.FoundCall(name))
-            case c.StartRun(run_id) | c.FinishRun(run_id):
-                found = Found(run=_found_run(self.back(reader, stream, version, pending, RUN_TOPICS), run_id))
-            case _:
-                found = NOTHING
-        return found
-
-    def messages(
-        self, reader: Reader, stream: str, version: int, pending: Sequence[Occurrence] = (), first_page: int = 64
-    ) -> Iterator[Message]:
-        """Yield the visible messages newest first, as of ``version`` and the events ``pending`` after it."""
-        return messages_back(
-            self.codec, stream, pages_back(reader, stream, upto=version, first_page=first_page), pending
-        )
-
-    def back(
-        self,
-        reader: Reader,
-        stream: str,
-        version: int,
-        pending: Sequence[Occurrence],
-        topics: frozenset[str],
-        first_page: int = 64,
-    ) -> Iterator[Occurrence]:
-        """Yield events of these topics newest first: those ``pending``, then those stored up to ``version``."""
-        pages = pages_back(reader, stream, upto=version, first_page=first_page)
-        return occurrences_back(self.codec, stream, pages, topics, pending)
-
-    def _earlier(self, reader: Reader, stream: str, keys: Sequence[tuple[str, str, bytes]]) -> KeyRow | None:
-        """Return the row of one of these keys, if it was used; each that was must have been for the same command."""
-        wanted = {(kind, key): print_ for kind, key, print_ in keys}
-        used = reader.select_keys(stream, list(wanted))
-        for row in used:
-            if row.fingerprint[:FINGERPRINT_BYTES] != wanted[row.kind, row.key]:
-                raise IdempotencyConflict(
-                    f"{row.kind}_id {row.key!r} was already used for something else in this session"
-                )
-        return used[0] if used else None
-
-    # --- receipts -----------------------------------------------------------------------------------------------------
-
-    def receipt(self, plan: Plan, position: int) -> Receipt:
-        """Return the receipt of an append whose last row got ``position``."""
-        state, digest = plan.loaded
-        return Receipt(
-            session_id=state.id,
-            version=state.version,
-            position=position,
-            event_ids=plan.event_ids,
-            recorded_at=state.updated_at,
-            durability=self.recorder.durability,
-            hash=text_hash(digest),
-        )
-
-    def earlier_receipt(self, session_id: str, keys: Sequence[tuple[str, str, bytes]]) -> Receipt | None:
-        """Return the first receipt of a write that was made under one of these keys.
-
-        Raises:
-            IdempotencyConflict: a key was used for something else.
-        """
-        row = self._earlier(self.recorder, self.stream(session_id), keys)
-        return None if row is None else self._first_receipt(session_id, row)
-
-    def events_of(self, session_id: str, command_id: str) -> list[Event | e.Erased] | None:
-        """Return the events of the append that was made under this ``command_id``; ``None`` if there was none."""
-        stream = self.stream(session_id)
-        used = self.recorder.select_keys(stream, (("command", command_id),))
-        if not used:
-            return None
-        if used[0].fingerprint[FINGERPRINT_BYTES:] == NOTHING_CHANGED:
-            return []
-        return [self.codec.event(row[2], row[3]) for row in self._append_of(stream, used[0].version)]
-
-    def _first_receipt(self, session_id: str, row: KeyRow) -> Receipt:
-        """Return the receipt of the write that used this key, with the ids that it gave."""
-        if row.fingerprint[FINGERPRINT_BYTES:] == NOTHING_CHANGED:
-            return self.receipt_at(session_id, row.version, nothing=True)
-        receipt = self.receipt_at(session_id, row.version)
-        stream = self.stream(session_id)
-        ((_, _, topic, state),) = self.recorder.select_stream(stream, after=row.version - 1, upto=row.version)
-        if row.kind == "message":
-            return replace(receipt, message_id=row.key)
-        match self.codec.event(topic, state):
-            case e.MessageAdded(message_id) | e.HistoryCompacted(message_id) | e.MessageRemoved(message_id):
-                return replace(receipt, message_id=message_id)
-            case e.ToolCalled(call_id) | e.ToolReturned(call_id):
-                return replace(receipt, call_id=call_id)
-            case e.RunStarted(run_id) | e.RunFinished(run_id):
-                return replace(receipt, run_id=run_id)
-            case _:
-                return receipt
-
-    def receipt_at(self, session_id: str, version: int, *, nothing: bool = False) -> Receipt:
-        """Return the receipt of the append that wrote ``version``, or of writing ``nothing`` when it was the newest."""
-        stream = self.stream(session_id)
-        rows = self._row(stream, version) if nothing else self._append_of(stream, version)
-        last = header_of(rows[-1][3])
-        return Receipt(
-            session_id=session_id,
-            version=last.version,
-            position=rows[-1][0],
-            event_ids=() if nothing else tuple(header_of(row[3]).event_id for row in rows),
-            recorded_at=last.recorded_at,
-            durability=self.recorder.durability,
-            hash=text_hash(last.hash),
-        )
-
-    def _append_of(self, stream: str, version: int) -> list[StreamRow]:
-        """Return the rows of the append that wrote ``version``."""
-        i, n = header_of(self._row(stream, version)[0][3]).turn
-        return self.recorder.select_stream(stream, after=version - i, upto=version - i + n)
-
-    def _row(self, stream: str, version: int) -> list[StreamRow]:
-        rows = self.recorder.select_stream(stream, after=version - 1, upto=version)
-        if not rows:
-            raise CorruptLog(f"session {stream!r}: version {version} is missing")
-        return rows
-
 
 def said_with(
     command: Command, options: WriteOptions, *, bare: Command | None = None, message_id: str | None = None
@@ -551,27 +400,6 @@ def _has(reader: Reader, stream: str, version: int, digest: bytes) -> bool:
     """Return whether a stream's event of this version is the one with this hash."""
     rows = reader.select_stream(stream, after=version - 1, upto=version)
     return bool(rows) and header_of(rows[0][3]).hash == digest
-
-
-def _found_message(message: Message | None) -> c.FoundMessage | None:
-    return None if message is None else c.FoundMessage(message.message_id, message.content)
-
-
-def _is_call(event: object, call_id: str) -> TypeGuard[e.ToolCalled]:
-    return isinstance(event, e.ToolCalled) and event.call_id == call_id
-
-
-def _found_run(events: Iterator[Occurrence], run_id: str) -> c.FoundRun | None:
-    finished = None
-    for _, event, _, _ in events:
-        match event:
-            case e.RunFinished(id_, status, result, error, usage) if id_ == run_id:
-                finished = c.FinishRun(run_id, status, result, error, usage)
-            case e.RunStarted(id_, details) if id_ == run_id:
-                return c.FoundRun(details, finished)
-            case _:
-                pass
-    return None
 
 
 _encode_state = msgspec.json.Encoder().encode

@@ -21,6 +21,7 @@ from turnlog.domain.errors import (
 from turnlog.domain.events import Erased, Event
 from turnlog.domain.session import decide, evolve
 from turnlog.domain.values import Receipt
+from turnlog.lookup import Stretch, look_up
 from turnlog.projections.history import Occurrence
 
 _CAUSES: dict[type[Any], type[Any]] = {
@@ -173,7 +174,7 @@ class Draft:
         return replace(self._nothing_yet, **{said.made[0]: id_})
 
     def _earlier(self, said: Said) -> Receipt | None:
-        return self._handle.decider.earlier_receipt(self.state.id, said.keys) if said.keys else None
+        return self._handle.decider.receipts(self.state.id).under(said.keys) if said.keys else None
 
     def _decide(self, said: Said) -> None:
         decider = self._handle.decider
@@ -182,7 +183,7 @@ class Draft:
         found = NOTHING
         if type(said.command) in LOOKING_UP and not self.state.deleted:
             stream, version = decider.stream(self.state.id), self._base.state.version
-            found = decider.look_up(decider.recorder, stream, version, said.command, self.pending)
+            found = look_up(said.command, Stretch(decider.codec, decider.recorder, stream, version, self.pending))
         now = decider.now(self.state)
         for event in decide(self.state, said.command, found):
             self.state = evolve(self.state, event, now)
@@ -215,7 +216,7 @@ class Draft:
 
     def _first_time(self, command_id: str) -> list[Event | Erased] | None:
         """Return the events of the turn that used this ``command_id`` before; ``None`` if there was none."""
-        return self._handle.decider.events_of(self._base.state.id, command_id)
+        return self._handle.decider.receipts(self._base.state.id).events_under(command_id)
 
     def _repeat(self, said: Said, first: Sequence[Event | Erased]) -> Receipt:
         """Find the event that this caused the first time, and give out the id that is in it.

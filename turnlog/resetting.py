@@ -11,6 +11,7 @@ from turnlog.domain.errors import IdempotencyConflict
 from turnlog.domain.recorder import FINGERPRINT_BYTES, Batch, KeyRow, Reader
 from turnlog.domain.values import Message, Receipt
 from turnlog.inputs import WriteOptions
+from turnlog.lookup import Stretch
 from turnlog.session import added
 
 
@@ -31,7 +32,7 @@ def reset(
     while True:
         successor = decider.new_id() if command_id is None else _derived_id(decider.stream(session_id), command_id)
         known = decider.load(session_id, known)
-        if archive.keys and decider.earlier_receipt(session_id, archive.keys) is not None:
+        if archive.keys and decider.receipts(session_id).under(archive.keys) is not None:
             return successor, None
         old = decider.plan(decider.recorder, known, (archive,))
         if old.earlier:
@@ -43,7 +44,7 @@ def reset(
             continue
         if old.batch.rows:
             return successor, decider.receipt(old, position)
-        return successor, decider.receipt_at(session_id, known.state.version, nothing=True)
+        return successor, decider.receipts(session_id).at(known.state.version, nothing=True)
 
 
 class _Moved(Exception):
@@ -77,7 +78,7 @@ def _successor(decider: Decider, old: Loaded, successor: str, options: WriteOpti
     said = [said_with(start, audit)]
     if preserve_history:
         keys = {row.key: row for row in decider.recorder.select_all_keys(stream) if row.kind == "message"}
-        messages = decider.messages(decider.recorder, stream, state.version)
+        messages = Stretch(decider.codec, decider.recorder, stream, state.version).messages()
         said += [_repeated(message, keys.get(message.message_id), audit) for message in list(messages)[::-1]]
     return decider.plan(decider.recorder, decider.nothing(successor), said)
 

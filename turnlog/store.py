@@ -536,7 +536,7 @@ class ConversationStore:
             plans = erase(self._decider, found)
             with _after_commit():
                 for plan in plans:
-                    self._committed(self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version))
+                    self._committed(self._decider.receipts(plan.loaded.state.id).at(plan.loaded.state.version))
                 sessions += len(plans)
                 events += sum(plan.loaded.state.version for plan in plans)
                 found, unknown = self._sessions_of(owner)
@@ -642,7 +642,7 @@ class ConversationStore:
         writer.loaded = plan.loaded
         with _after_commit():
             pending = self._pending()
-            receipt = self._decider.receipt_at(plan.loaded.state.id, plan.loaded.state.version)
+            receipt = self._decider.receipts(plan.loaded.state.id).at(plan.loaded.state.version)
         receipt = replace(receipt, erasure=Erasure(complete=not pending, pending=pending))
         self._committed(receipt)
         return receipt
@@ -665,7 +665,7 @@ class ConversationStore:
         decider.append((), still)
         with _after_commit():
             fork = decider.load(new_id)
-            self._committed(decider.receipt_at(new_id, fork.state.version))
+            self._committed(decider.receipts(new_id).at(fork.state.version))
         return self._handle(fork, model=model)
 
     def reset_session(
@@ -681,7 +681,7 @@ class ConversationStore:
                 raise SessionGone(f"session {successor!r} was deleted")
             if receipt is not None:
                 self._committed(receipt)
-                self._committed(decider.receipt_at(successor, new.state.version))
+                self._committed(decider.receipts(successor).at(new.state.version))
         return self._handle(new, model=model)
 
     # ------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from turnlog.domain.words import EVERY, LONGEST_WORD, MOST_TERMS, MOST_WANTED, Query, terms_of, text_of, words
@@ -65,6 +65,7 @@ def test_an_index_loses_nothing(text: str, more: str, query: str) -> None:
 
 
 @given(text=_texts)
+@example(text="a\xad\u0301")
 def test_words_are_in_their_final_form(text: str) -> None:
     """The words of the words are the same; every text finds itself; no word has what an index would take apart."""
     found = words(text)

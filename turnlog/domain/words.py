@@ -81,7 +81,7 @@ def words(text: str) -> list[str]:
     """Return the words of a text, in order."""
     if text.isascii():
         return _cut(_ASCII_WORD.findall(text.lower()))
-    folded = normalize("NFKC", normalize("NFKC", text).casefold()).translate(_SEPARATED)
+    folded = normalize("NFKC", normalize("NFKC", text).casefold().translate(_SEPARATED))
     if _BLANKLESS_ONE.search(folded) is None:
         return _cut(folded.split())
     parts = (part for run in folded.split() for part in _PARTS.findall(run))
