@@ -65,7 +65,7 @@ def store(
     direct: turnlog.ConversationStore,  # noqa: ARG001 - makes the tables
 ) -> Iterator[turnlog.ConversationStore]:
     """The store, through the proxy; it gives up soon."""
-    with turnlog.open(through(proxy, server_url), timeout_s=1.0) as opened:
+    with turnlog.open(through(proxy, server_url), timeout_s=2.0) as opened:
         yield opened
 
 

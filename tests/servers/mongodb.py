@@ -11,6 +11,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import PyMongoError
 
+from tests.servers.again import Contents
 from tests.servers.starting import HOST, READY_S, Private, Running, free_port, missing
 
 _SETTINGS = (
@@ -51,6 +52,7 @@ class MongoDB(Private):
         self.ports = [free_port() for _ in range(max(members, 1))]
         self._processes: dict[int, Running] = {}
         self._databases = 0
+        self._client: pymongo.MongoClient[dict[str, Any]] | None = None
         self._is_initiated = False
         for port in self.ports:
             (self._directory / str(port)).mkdir()
@@ -74,6 +76,13 @@ class MongoDB(Private):
         """Connect to one member directly, whatever it is."""
         return pymongo.MongoClient(HOST, port or self.port, directConnection=True)
 
+    @property
+    def _all(self) -> "pymongo.MongoClient[dict[str, Any]]":
+        """One connection for whatever is done often: to the primary, wherever it is."""
+        if self._client is None:
+            self._client = pymongo.MongoClient(self.url)
+        return self._client
+
     def new_place(self) -> str:
         """Return the URL of a database that does not exist yet."""
         self._databases += 1
@@ -82,8 +91,25 @@ class MongoDB(Private):
 
     def drop_place(self, url: str) -> None:
         """Delete a database."""
-        with self.connect(self.primary()) as client:
-            client.drop_database(url.rpartition("/")[2].partition("?")[0])
+        self._all.drop_database(_database_of(url))
+
+    def shape(self, url: str) -> object:
+        """Return what is in a database, see ``Again``: its collections and their indexes."""
+        database = self._all[_database_of(url)]
+        return {name: database[name].index_information() for name in database.list_collection_names()}
+
+    def contents(self, url: str) -> Contents:
+        """Return the documents of every collection."""
+        database = self._all[_database_of(url)]
+        return {name: list(database[name].find()) for name in database.list_collection_names()}
+
+    def fill(self, url: str, contents: Contents) -> None:
+        """Have collections hold these documents alone."""
+        database = self._all[_database_of(url)]
+        for name, documents in contents.items():
+            database[name].delete_many({})
+            if documents:
+                database[name].insert_many(documents)
 
     def primary(self) -> int:
         """Wait for a member that can be written, and return its port."""
@@ -112,6 +138,8 @@ class MongoDB(Private):
 
     def stop(self) -> None:
         """End it and delete its files."""
+        if self._client is not None:
+            self._client.close()
         for process in self._processes.values():
             process.end()
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -133,3 +161,7 @@ class MongoDB(Private):
                 return client.admin.command("hello")
         except PyMongoError:
             return {}
+
+
+def _database_of(url: str) -> str:
+    return url.rpartition("/")[2].partition("?")[0]
