@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write turnlog/aio/surface.py: the names, signatures and docstrings of the blocking store and session, awaitable.
+"""Write turnlog/aio/surface.py and followed.py: names, signatures and docstrings of what is blocking, awaitable.
 
 Run it after changing those (`.venv/bin/python scripts/derive_aio.py`); tests/aio/test_surface.py fails until then. What
 a signature cannot tell stands in the tables below: which calls do no I/O, where the words differ, unusual bodies.
@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parent.parent
 SURFACE = ROOT / "turnlog" / "aio" / "surface.py"
+FOLLOWED = ROOT / "turnlog" / "aio" / "followed.py"
 
 NO_IO = frozenset({"for_user", "on_committed", "data_as"})
 """Methods that do no I/O: they are not awaited."""
@@ -33,6 +34,19 @@ WORDS: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType(
                 "Made by ``turnlog.aio.open``; an asynchronous context manager; for one loop.",
             ),
         ),
+        "Followed": (
+            (
+                "Made by ``turnlog.follow``; a context manager; safe to share between threads.",
+                "Made by ``turnlog.aio.follow``; an asynchronous context manager; for one loop.",
+            ),
+        ),
+        "follow": (
+            (
+                "follow a store, making its indices if they are not there; the store stays the record.",
+                "follow a store, which stays the record; ``await`` it, or ``async with``.",
+            ),
+        ),
+        "run": (("until ``stop`` is set; wait", "until stopped or cancelled; wait"),),
         "add_projection": (("by writers.", "by writers, in their threads."),),
         "on_committed": (("nothing.", "nothing.\n\nIt is called on the event loop, and may be a coroutine function."),),
         "open": (
@@ -58,6 +72,10 @@ if its task is cancelled, so that the handle knows what was written.
         "ConversationStore": """
 A call that has begun is finished even if its task is cancelled; long ones (``rebuild``, ``catch_up`` and
 ``add_projection``) are interrupted at their next page then.
+""",
+        "Followed": """
+It has threads of its own. A call that has begun is finished even if its task is cancelled; long ones (``run``,
+``rebuild`` and ``catch_up``) are interrupted at their next page then.
 """,
     }
 )
@@ -100,6 +118,22 @@ def __repr__(self) -> str:
 async def _run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     return await self._threads.finish(call, *args, **kwargs)
 """,
+        "Followed": """
+def __init__(self, threads: Threads, blocking: followed.Followed) -> None:
+    self._threads = threads
+    self._blocking = blocking
+
+async def __aenter__(self) -> Self:
+    return self
+
+async def __aexit__(
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    await to_the_end(self.close())
+
+async def _run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    return await self._threads.finish(call, *args, **kwargs)
+""",
     }
 )
 BODIES: Mapping[str, str] = MappingProxyType(
@@ -125,6 +159,18 @@ if not self._is_part:
     await self._threads.close(self._blocking.close)
     self._news.close()
 """,
+        "Followed.close": "await self._threads.close(self._blocking.close)",
+        "run": "await self._threads.until(self._blocking.run, stop, told)",
+        "follow": """
+blocking = store._blocking  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - what it is made of
+
+async def opened() -> Followed:
+    threads = Threads(MAX_THREADS)
+    call = partial(followed.follow, blocking, url, **options)
+    return Followed(threads, await threads.finish_or_undo(call, undo=followed.Followed.close))
+
+return Opening(opened)
+""",
         "open": """
 async def opened() -> ConversationStore:
     threads = Threads(max_threads)
@@ -136,7 +182,7 @@ return Opening(opened)
     }
 )
 """Bodies that do not follow from the signature."""
-OWN = frozenset({"Session", "ConversationStore", "Subscription", "Turn"})
+OWN = frozenset({"Session", "ConversationStore", "Followed", "Subscription", "Turn"})
 IMPORTS = '''"""The session and the store, awaitable. Made by scripts/derive_aio.py from the blocking ones."""
 
 import asyncio
@@ -160,21 +206,53 @@ T = TypeVar("T")
 '''
 
 
+FOLLOWING = '''"""What follows a store, awaitable. Made by scripts/derive_aio.py from the blocking one."""
+
+from functools import partial
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from turnlog import followed
+from turnlog.aio.surface import ConversationStore
+from turnlog.aio.threads import MAX_THREADS, Opening, Threads, to_the_end
+from turnlog.followed import Lag, Stop
+FOUND
+
+P = ParamSpec("P")
+T = TypeVar("T")
+'''
+
+
 def main() -> int:
-    """Write the file."""
+    """Write the files."""
     SURFACE.write_text(derived(), encoding="utf-8")
+    FOLLOWED.write_text(derived_followed(), encoding="utf-8")
     return 0
 
 
 def derived() -> str:
-    """Return what the file has to be."""
-    files = (ROOT / "turnlog" / f"{name}.py" for name in ("session", "store"))
-    sources = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    """Return what surface.py has to be."""
+    sources = [_source("session"), _source("store")]
     nodes = {getattr(node, "name", ""): node for source in sources for node in source.body}
     parts = [_class(nodes[name]) for name in ("Session", "ConversationStore")]
-    body = "\n\n".join([*parts, _open(nodes["open"])])
+    return _written(IMPORTS, sources, [*parts, _open(nodes["open"])])
+
+
+def derived_followed() -> str:
+    """Return what followed.py has to be."""
+    source = _source("followed")
+    nodes = {getattr(node, "name", ""): node for node in source.body}
+    return _written(FOLLOWING, [source], [_follow(nodes["follow"]), _class(nodes["Followed"])])
+
+
+def _source(name: str) -> ast.Module:
+    return ast.parse((ROOT / "turnlog" / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def _written(imports: str, sources: Sequence[ast.Module], parts: Sequence[str]) -> str:
+    body = "\n\n".join(parts)
     found = "\n".join(_imports(sources, set(re.findall(r"\w+", body))))
-    return _formatted(IMPORTS.replace("FOUND", found) + body)
+    return _formatted(imports.replace("FOUND", found) + body)
 
 
 def _class(node: ast.AST) -> str:
@@ -183,18 +261,19 @@ def _class(node: ast.AST) -> str:
     parts = [
         _docstring(node, ABOUT[node.name]),
         HEADS[node.name],
-        *(_member(item) for item in members if item.name not in NOT_PUBLIC | BLOCKING),
+        *(_member(item, node.name) for item in members if item.name not in NOT_PUBLIC | BLOCKING),
     ]
     return f"class {node.name}:\n" + indent("\n".join(parts), "    ")
 
 
-def _member(node: ast.FunctionDef) -> str:
+def _member(node: ast.FunctionDef, of: str) -> str:
     if node.decorator_list:
         return "@property\n" + _property(node)
     returns = "None" if node.returns is None else ast.unparse(node.returns).strip("'")
     given = _arguments(f"self._blocking.{node.name}", node.args)
-    if node.name in BODIES:
-        body = BODIES[node.name].strip()
+    unusual = BODIES.get(f"{of}.{node.name}") or BODIES.get(node.name)
+    if unusual is not None:
+        body = unusual.strip()
     elif returns.startswith("Iterator["):
         body = f"return Items(self._run, {f'partial({given})' if ', ' in given else given})"
     elif node.name in NO_IO:
@@ -240,6 +319,12 @@ def _open(node: ast.AST) -> str:
     arguments = ast.unparse(node.args).replace("**options", "max_threads: int=MAX_THREADS, **options")
     why = "noqa: A001 - as turnlog.open"
     return f"def open(  # {why}\n{arguments}\n) -> Opening[ConversationStore]:\n" + _block(node, body)
+
+
+def _follow(node: ast.AST) -> str:
+    assert isinstance(node, ast.FunctionDef)  # noqa: S101 - what it is, is known
+    head = f'def follow({ast.unparse(node.args)}) -> Opening["Followed"]:\n'
+    return head + _block(node, BODIES["follow"].strip())
 
 
 def _arguments(function: str, arguments: ast.arguments) -> str:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from threading import Event
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -22,7 +23,7 @@ from turnlog.projections.applying import mark
 from turnlog.projections.conversation_index import Followable, MessagesWanted, SessionsWanted
 from turnlog.projections.engine import Engine
 from turnlog.projections.view_store import Parked
-from turnlog.store import ConversationStore
+from turnlog.store import ConversationStore, decider_of
 
 WAIT_S = 0.25
 """How long one wait for news lasts before it is looked whether to stop."""
@@ -80,13 +81,11 @@ def follow(store: ConversationStore, url: str, **options: Any) -> "Followed":
         StoreUnavailable: it cannot be reached.
         StoreError: it has followed another log, or a newer turnlog's view is there.
     """
-    parts = store._parts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it reads the log as the store does
-    if store._user is not None or parts.is_bound:  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-        raise InvalidInput("store", "expected a store itself, not what one user or one transaction sees of it")
-    recorder = parts.backend.recorder
+    decider = decider_of(store)
+    recorder = decider.recorder
     found = follower(url, recorder, options)
     try:
-        engine = Engine(recorder, found.views, parts.codec, watch=parts.decider.watch)
+        engine = Engine(recorder, found.views, decider.codec, watch=decider.watch)
         return Followed(found, engine, recorder, store.tenant)
     except BaseException:
         found.asked.close()
@@ -137,12 +136,13 @@ class Followed:
             pass  # another follower, or a rebuild, was first: what is left is less each time
         self._index.refresh()
 
-    def run(self, stop: Stop, told: Callable[[Lag], object] | None = None) -> None:
+    def run(self, stop: Stop | None = None, told: Callable[[Lag], object] | None = None) -> None:
         """Go on applying what is written, until ``stop`` is set; wait for a search engine that is away.
 
-        ``told`` is told after every page, and after every attempt that failed: then ``trouble`` says why.
+        ``told`` is told after every page, and after every attempt that failed: then ``trouble`` says why. What it
+        raises ends it.
         """
-        tell = told or _tell_nobody
+        stop, tell = stop or Event(), told or _tell_nobody
         pause_s = FIRST_PAUSE_S
         position = 0
 

@@ -20,6 +20,7 @@ from turnlog.projections.engine import Engine
 from turnlog.projections.history import Occurrence, message_of, messages_back, with_content
 from turnlog.projections.message_index import MessageRow
 from turnlog.projections.message_search import FoundRow
+from turnlog.projections.queries import Queries
 from turnlog.projections.session_index import Counts, SessionFilter, SessionRow
 from turnlog.projections.watching import watched
 
@@ -50,7 +51,7 @@ class Index:
         timeout_s: how long a query waits for a view that is too far behind to be overlaid.
     """
 
-    def __init__(self, decider: Decider, engine: Engine, views: Any, timeout_s: float) -> None:
+    def __init__(self, decider: Decider, engine: Engine, views: Queries, timeout_s: float) -> None:
         self._decider = decider
         self._engine = engine
         self._views = views
@@ -121,8 +122,7 @@ class Index:
         """Count sessions, their events and visible messages, users, and sessions by status."""
         behind = self.behind("session_index", "strong")
         if not behind:
-            counted: Counts = self._views.counts(self._tenant)
-            return counted
+            return self._views.counts(self._tenant)
         sessions = events = messages = 0
         statuses: dict[str, int] = {}
         users: set[str] = set()

@@ -21,9 +21,9 @@ from turnlog.projections.history import (
     require_living,
     same_messages,
     visible_message,
-    window,
 )
 from turnlog.projections.progress import CALL_TOPICS, RUN_TOPICS
+from turnlog.projections.window import window
 
 
 class Stretch(NamedTuple):

@@ -7,13 +7,14 @@ every message that is added, and leave a cursor nothing to go on from.
 
 from collections.abc import Iterable, Iterator
 from itertools import islice, takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from turnlog.domain.values import Message, Page, SearchHit
 from turnlog.domain.words import Query
 from turnlog.index import Index, Place, next_cursor, read_cursor
 from turnlog.projections.engine import Engine
 from turnlog.projections.message_search import FoundRow, MessageSearch, SearchFilter
+from turnlog.projections.queries import Queries
 from turnlog.projections.session_index import SessionFilter
 from turnlog.projections.watching import watched
 
@@ -30,7 +31,7 @@ class _Found(NamedTuple):
 class Searcher:
     """Searches the messages of one tenant."""
 
-    def __init__(self, index: Index, engine: Engine, views: Any) -> None:
+    def __init__(self, index: Index, engine: Engine, views: Queries) -> None:
         self._index = index
         self._engine = engine
         self._views = views
@@ -49,7 +50,7 @@ class Searcher:
 
     def _is_indexed(self) -> bool:
         """Return whether there is an index; the first to ask has it built, if it can be."""
-        if not getattr(self._views, "searches", False):
+        if not self._views.searches:
             return False
         if not self._engine.stands(_VIEW):
             self._index.try_level(_VIEW)
@@ -67,7 +68,7 @@ class Searcher:
     def _candidates(self, where: SearchFilter, before: Place | None, page: int) -> Iterator[FoundRow]:
         """Yield what may match, newest first."""
         while True:
-            rows: list[FoundRow] = self._views.select_found(where, before=before, limit=page)
+            rows = self._views.select_found(where, before=before, limit=page)
             yield from rows
             if len(rows) < page:
                 return

@@ -40,9 +40,9 @@ from turnlog.projections.history import (
     pages_back,
     require_living,
     visible_message,
-    window,
 )
 from turnlog.projections.history import TOPICS as HISTORY_TOPICS
+from turnlog.projections.window import window
 from turnlog.writing import SessionWriter, Turn
 
 if TYPE_CHECKING:

@@ -129,7 +129,7 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
-        if getattr(backend.views, "searches", False):
+        if backend.views.searches:
             views.add(MessageSearch(), late=True)
     except BaseException:
         backend.recorder.close()
@@ -275,7 +275,11 @@ class ConversationStore:
         return None if found is None else self.get(found, data_model=data_model)
 
     def for_user(self, user_id: str) -> "ConversationStore":
-        """Return this store as that user sees it: only his sessions, others do not exist."""
+        """Return this store as that user sees it: only his sessions, others do not exist.
+
+        What is about the whole store is refused there: counts, proofs, views, upkeep, and to export, copy, import or
+        follow it. ``position`` is the log's.
+        """
         return ConversationStore(self._parts, self._owner(inputs.identifier("user_id", user_id)))
 
     def using(self, connection: object) -> "ConversationStore":
@@ -469,6 +473,7 @@ class ConversationStore:
         A revision other than the stored one rebuilds it; ``progress`` is as in ``rebuild``. It is caught up by
         ``catch_up`` and by writers.
         """
+        self._require_all("add_projection")
         self._require_own("add_projection")
         self._engine.add(projection, progress)
 
@@ -477,6 +482,7 @@ class ConversationStore:
 
         ``progress`` is told after every page; what it raises interrupts.
         """
+        self._require_all("catch_up")
         self._require_own("catch_up")
         self._index.level(progress=progress)
 
@@ -489,6 +495,7 @@ class ConversationStore:
         Raises:
             InvalidInput: there is no such view. StoreError: somebody else is rebuilding it.
         """
+        self._require_all("rebuild")
         self._require_own("rebuild")
         self._engine.rebuild(view, progress)
 
@@ -550,6 +557,7 @@ class ConversationStore:
         ``vacuum=False`` does not rewrite the database file: quicker, but its pages keep copies that SQLite made when
         it moved rows. Views that cannot forget are rebuilt. Backups are out of reach and yours to deal with.
         """
+        self._require_all("scrub")
         self._require_own("scrub")
         inputs.flag("vacuum", vacuum)
         self._catch_up_quietly()
@@ -572,7 +580,8 @@ class ConversationStore:
             if loaded.state.user_id == user_id and not loaded.state.deleted:
                 theirs.append(loaded)
             elif loaded.state.user_id is None and session_id in parked and not loaded.state.deleted:
-                unknown.append(f"session {session_id!r}: it cannot be read, and whose it is cannot be told")
+                which = "a session" if self._user is not None else f"session {session_id!r}"
+                unknown.append(f"{which}: it cannot be read, and whose it is cannot be told")
         return theirs, unknown
 
     def _pending(self) -> tuple[str, ...]:
@@ -615,6 +624,7 @@ class ConversationStore:
         Raises:
             InvalidInput: the store is not in memory.
         """
+        self._require_all("clear")
         clear = getattr(self._recorder, "clear", None)
         if clear is None:
             raise InvalidInput("clear", "is for memory:// only; a log is never emptied")
@@ -734,6 +744,18 @@ class ConversationStore:
 
         new_id = self._decider.new_id
         return [_first_message(message, new_id) for message in structures.messages("history", history, str)]
+
+
+def decider_of(store: ConversationStore) -> Decider:
+    """Return what writes to a store, its recorder and codec too; they know nothing of users or lent transactions.
+
+    Raises:
+        InvalidInput: it is only what one user, or one transaction, sees of a store.
+    """
+    user, parts = store._user, store._parts  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - this file's own
+    if user is not None or parts.is_bound:
+        raise InvalidInput("store", "expected a store itself, not what one user or one transaction sees of it")
+    return parts.decider
 
 
 @contextmanager

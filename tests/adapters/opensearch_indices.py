@@ -36,12 +36,16 @@ class Indices:
             yield
         found.asked.close()
 
-    def ask(self, path: str, body: Any = None) -> Any:
+    def put(self, path: str, body: Any) -> None:
+        """Change something on the server."""
+        self.ask(path, body, method="PUT")
+
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """Ask the server."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"}
         address = f"http://{self.server.url.partition('://')[2]}/{path}"
-        request = urllib.request.Request(address, data, headers)
+        request = urllib.request.Request(address, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             return json.load(answer)
 

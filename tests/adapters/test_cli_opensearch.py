@@ -29,6 +29,8 @@ def test_what_is_not_understood(cli: Cli, indices: Indices) -> None:
     """Neither projections nor --to, or a wrong option, is a usage error; a cluster that is away is one line."""
     assert "--to" in cli("project", code=2).err
     assert "--to" in cli("project", "m:C", "--language", "german", code=2).err
+    projection = ("project", "turnlog.tables:AgentTables", "--to", indices.server.url)
+    assert "keeps no projections" in cli(*projection, code=2).err
     assert "prefix" in cli("project", "--to", indices.server.url, "--prefix", "A", code=2).err
     away = cli("project", "--to", "opensearch://joe:secret@127.0.0.1:9", code=1).err
     assert away.startswith("turnlog: error: OpenSearch at 127.0.0.1:9: ")

@@ -95,6 +95,25 @@ def test_a_target_that_holds_something_else_is_refused(memory: Store, empty: Sto
         copy_log(memory, other)
 
 
+def test_every_tenant_is_copied(sqlite_url: str, empty: Store) -> None:
+    """All of a log goes over at once, in its order, and again nothing; of one tenant, asked for alone, nothing else."""
+    with turnlog.open(sqlite_url) as source, turnlog.open(sqlite_url, tenant="ünder") as beside:
+        source.session("s", user_id="alice").add_message("user", "one")
+        beside.session("t").add_message("user", "two", message_id="m")
+        source.get("s").add_message("user", "three")
+        with turnlog.open("memory://", tenant="ünder") as alone:
+            assert (copy_log(beside, alone).sessions, copy_log(beside, alone, every_tenant=True).copied) == (1, 3)
+        report = copy_log(beside, empty, every_tenant=True)
+        assert (report.sessions, report.events, report.keys) == (2, 5, 1)
+        assert copy_log(source, empty, every_tenant=True).copied == 0
+        rows = [decider_of(store).recorder.select_log(limit=9) for store in (source, empty)]
+        assert [row[1:] for row in rows[0]] == [row[1:] for row in rows[1]]
+        with turnlog.open("memory://", tenant="other") as other:
+            other.session("s")
+            with pytest.raises(turnlog.InvalidInput, match="'other/s' is not in the source"):
+                copy_log(source, other, every_tenant=True)
+
+
 def test_a_source_that_was_damaged_is_not_copied(sqlite_url: str, filled: Store, empty: Store) -> None:
     """An event that does not match its hash is named; what was copied before is whole."""
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database, database:
@@ -207,8 +226,11 @@ def test_turns_that_were_written_at_the_same_time_are_restored(empty: Store, tmp
 def test_copying_from_the_shell(cli: Cli, filled: Store, sqlite_url: str, tmp_path: Path) -> None:
     """`turnlog copy FROM TO` makes the target, and says what is in both."""
     target = f"sqlite:///{tmp_path}/copy.db"
+    with turnlog.open(sqlite_url, tenant="b") as beside:
+        beside.session("theirs")
+    assert cli("copy", sqlite_url, f"sqlite:///{tmp_path}/b.db", "--tenant", "b", "--json").json["sessions"] == 1
     done = cli("copy", sqlite_url, target)
-    assert done.out == "10 events of 2 sessions and 3 keys are in both, up to position 10 of the source\n"
+    assert done.out == "11 events of 3 sessions and 3 keys are in both, up to position 11 of the source\n"
     assert cli("copy", sqlite_url, target, "--json").json["copied"] == 0
     filled.get("t").add_message("user", "more")
     cli("copy", sqlite_url, target)

@@ -14,10 +14,11 @@ import turnlog.aio
 from scripts import derive_aio
 from turnlog.aio.threads import MAX_THREADS, Opening
 
-NAMES = ("ConversationStore", "Session", "Subscription", "Turn", "open")
+NAMES = ("ConversationStore", "Followed", "Session", "Subscription", "Turn", "follow", "open")
 PAIRS = {getattr(turnlog, name): getattr(turnlog.aio, name) for name in NAMES}
 INTERNAL = {
     turnlog.ConversationStore: derive_aio.NOT_PUBLIC | derive_aio.BLOCKING,
+    turnlog.Followed: frozenset[str](),
     turnlog.Session: frozenset[str](),
     turnlog.Subscription: {"is_over", "ready", "wait"},
     turnlog.Turn: {"begin", "end", "is_of", "is_open", "plain", "say", "was_dropped"},
@@ -75,6 +76,7 @@ def awaitable(hint: Any) -> Any:
 def test_it_is_derived() -> None:
     """What is checked in is what the script makes of the blocking classes."""
     assert derive_aio.SURFACE.read_text(encoding="utf-8") == derive_aio.derived()
+    assert derive_aio.FOLLOWED.read_text(encoding="utf-8") == derive_aio.derived_followed()
 
 
 def test_the_exported_names_are_the_public_ones() -> None:
@@ -120,3 +122,10 @@ def test_open_takes_the_same_and_max_threads() -> None:
     assert [one for one in aio if one != extra] == blocking
     assert extra in aio
     assert returned(turnlog.aio.open) == Opening[turnlog.aio.ConversationStore]
+
+
+def test_follow_takes_the_same() -> None:
+    """It follows a store of its own kind, and gives something that is awaited or entered."""
+    blocking, aio = parameters(turnlog.follow), parameters(turnlog.aio.follow)
+    assert aio == [(*one[:3], awaitable(one[3])) for one in blocking]
+    assert returned(turnlog.aio.follow) == Opening[turnlog.aio.Followed]

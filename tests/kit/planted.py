@@ -17,6 +17,7 @@ from turnlog.adapters.memory import MemoryProcessRecorder, MemoryRecorder
 from turnlog.adapters.sqlite.private import private_views
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.projections.message_search import SearchFilter
 from turnlog.projections.session_index import SessionFilter
 from turnlog.testing.contracts import LockedContract, RecorderContract, TwoTenantsContract, ViewsContract
 
@@ -283,6 +284,19 @@ class SessionsByCreation:
         views.select_sessions = by_creation
 
 
+class OldWordsOnly:
+    """Views in which no edited message is found."""
+
+    @staticmethod
+    def spoil(views: Any) -> None:
+        select = views.select_found
+
+        def unedited(wanted: SearchFilter, **kwargs: Any) -> Any:
+            return [row for row in select(wanted, **kwargs) if row.content_version == row.version]
+
+        views.select_found = unedited
+
+
 BUGS: dict[type, str] = {
     VersionsNotChecked: "test_a_taken_version_asks_again",
     KeysNotChecked: "test_a_taken_key_asks_again",
@@ -316,6 +330,7 @@ BUGS: dict[type, str] = {
     TrackingNotChecked: "test_raises_when_lower_inserted_later",
     RowsWithoutCheckpoint: "test_rows_and_checkpoint_are_one",
     SessionsByCreation: "test_sessions",
+    OldWordsOnly: "test_what_is_gone_is_not_found",
 }
 """Each bug, and a test that is to find it."""
 

@@ -1,13 +1,9 @@
-"""What the importers and the doctor need of an open store and applications do not."""
+"""What the importers, the followers and the doctor need of an open store and applications do not."""
 
-from turnlog.decider import Decider
 from turnlog.domain.values import Receipt, ViewStatus
-from turnlog.store import ConversationStore
+from turnlog.store import ConversationStore, decider_of
 
-
-def decider_of(store: ConversationStore) -> Decider:
-    """Return what writes to the store; its recorder and codec too."""
-    return store._decider  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+__all__ = ["committed", "decider_of", "views_of"]
 
 
 def views_of(store: ConversationStore) -> tuple[ViewStatus, ...]:

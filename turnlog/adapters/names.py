@@ -9,6 +9,8 @@ import msgspec
 from turnlog.domain.errors import InvalidInput
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
+_ABOVE_ALL = "\U0010ffff" * 512
+"""A name above that of every stream: those are shorter, a tenant's and a session's with a slash between."""
 
 SESSION_COLUMNS = (
     "tenant",
@@ -138,8 +140,11 @@ def quoted(name: str) -> str:
 
 
 def name_range(prefix: str) -> tuple[str, str]:
-    """Return the bounds between which the names that begin with ``prefix`` (which ends in an ASCII character) lie."""
-    return prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    """Return the bounds between which the names that begin with ``prefix`` (which ends in an ASCII character) lie.
+
+    All names begin with an empty one.
+    """
+    return (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)) if prefix else ("", _ABOVE_ALL)
 
 
 def _require_different(field: str, names: tuple[str, ...]) -> None:

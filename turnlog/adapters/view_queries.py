@@ -97,7 +97,7 @@ class ViewQueries:
     def select_found(
         self, wanted: SearchFilter, *, before: tuple[int, int] | None = None, limit: int
     ) -> list[FoundRow]:
-        """Return messages that may be wanted, newest first: see ``Searchable``."""
+        """Return messages that may be wanted, newest first: see ``Queries``."""
         given = {
             "user_id": wanted.user_id,
             "role": wanted.role,

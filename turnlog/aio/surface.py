@@ -541,7 +541,11 @@ class ConversationStore:
         return None if found is None else Session(self._threads, found)
 
     def for_user(self, user_id: str) -> "ConversationStore":
-        """Return this store as that user sees it: only his sessions, others do not exist."""
+        """Return this store as that user sees it: only his sessions, others do not exist.
+
+        What is about the whole store is refused there: counts, proofs, views, upkeep, and to export, copy, import or
+        follow it. ``position`` is the log's.
+        """
         return ConversationStore(self._threads, self._blocking.for_user(user_id), self._news)
 
     async def sessions(

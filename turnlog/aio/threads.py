@@ -13,13 +13,17 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from threading import Event as Flag
+from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from turnlog import inputs
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.domain.values import RebuildProgress, Receipt
+from turnlog.followed import Stop
 
+LOOK_S = 0.25
+"""How long one wait lasts before it is looked whether the application's flag is set."""
 MAX_THREADS = 16
 """As many calls of one store are made at the same time, if nothing else is said."""
 
@@ -94,6 +98,21 @@ class Threads:
 
         return await self.finish_or_undo(partial(call, tell), stop=stop.set)
 
+    async def until(
+        self,
+        call: Callable[[Stop, Callable[[T], object] | None], None],
+        stop: Stop | None,
+        told: Callable[[T], object] | None,
+    ) -> None:
+        """Make a call that goes on until ``stop`` is set or the task is cancelled; ``told`` is called on the loop."""
+        end, loop = _Until(stop), asyncio.get_running_loop()
+
+        def tell(what: T) -> None:
+            if told is not None:
+                _on(loop, partial(told, what))
+
+        await self.finish_or_undo(partial(call, end, tell), stop=end.set)
+
     def telling(self, callback: Callable[[Receipt], object]) -> Callable[[Receipt], object]:
         """Return what tells ``callback`` of a receipt on the event loop, from whichever thread."""
         loop = asyncio.get_running_loop()
@@ -123,6 +142,22 @@ class Threads:
 
 class _Stopped(BaseException):
     """Interrupts a long call, whose task was cancelled; no projection takes it for an error of its own."""
+
+
+class _Until:
+    """Set as soon as the application's flag is, if it has one, or the task was cancelled."""
+
+    def __init__(self, given: Stop | None) -> None:
+        self._given, self._cancelled = given, Flag()
+        self.set = self._cancelled.set
+
+    def is_set(self) -> bool:
+        return self._cancelled.is_set() or (self._given is not None and self._given.is_set())
+
+    def wait(self, timeout: float) -> None:
+        deadline = monotonic() + timeout
+        while not self.is_set() and (left_s := deadline - monotonic()) > 0:
+            self._cancelled.wait(min(left_s, LOOK_S))
 
 
 class Closable(Protocol):

@@ -1,13 +1,13 @@
 """The search view: one row a visible message, with the terms of its text (domain/words.py). No content: the log has it.
 
 The fold is that of message_index.py; what is added is how a message is worded: in which words, by whom, where, when.
-A store of views that keeps it says so (``searches``) and finds rows by terms (``Searchable``); in any other, messages
-are searched by reading them (searching.py).
+A store of views that keeps it says so (``searches``) and finds rows by terms (queries.py); in any other, messages are
+searched by reading them (searching.py).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -55,22 +55,6 @@ class FoundRow(NamedTuple):
     version: int
     content_version: int
     user_id: str | None
-
-
-class Searchable(Protocol):
-    """What a store of views has besides ``ViewStore`` if it keeps this view."""
-
-    searches: bool
-    """Whether it does: whether ``register`` takes ``MessageSearch``."""
-
-    def select_found(
-        self, wanted: SearchFilter, *, before: tuple[int, int] | None = None, limit: int
-    ) -> list[FoundRow]:
-        """Return messages, newest first by (position, item): those before ``before``.
-
-        All that are wanted are among them. Some may be that lack a term: what is found is compared with its text.
-        """
-        ...
 
 
 class Wording(NamedTuple):

@@ -2,8 +2,9 @@
 
 import platform
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -14,9 +15,11 @@ from turnlog.adapters.cli.findings import Finding, views
 from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOption, TenantOption, opened, version
 from turnlog.adapters.cli.output import print_json, print_table
 from turnlog.adapters.cli.there import path_of
+from turnlog.adapters.connect import follower
 from turnlog.adapters.inside import decider_of, views_of
 from turnlog.adapters.names import Names
 from turnlog.adapters.sqlite.database import Database
+from turnlog.domain.errors import InvalidInput
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +29,26 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
 
 
-def doctor(*, store: StoreOption = None, tenant: TenantOption = DEFAULT_TENANT, as_json: JsonOption = False) -> None:
+def doctor(
+    *,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="URL", help="Examine the OpenSearch that follows it, instead.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="NAME", help="Of the indices there; turnlog, if not given.")
+    ] = None,
+    store: StoreOption = None,
+    tenant: TenantOption = DEFAULT_TENANT,
+    as_json: JsonOption = False,
+) -> None:
     """Examine the storage: versions and their hazards, durability really reached, locks, disk; exit 1 if bad."""
-    found = (_version(), *_not_writable(store))
+    if prefix is not None and to is None:
+        raise typer.BadParameter("--prefix is for --to opensearch://…")
+    found = (_version(), *(() if to else _not_writable(store)))
     if len(found) == 1:
         with opened(store, tenant) as db:
-            found = (*found, *findings(db, (store or "").partition(":")[0].partition("+")[0]))
+            scheme = (store or "").partition(":")[0].partition("+")[0]
+            found = (*found, *(findings(db, scheme) if to is None else _of_follower(db, to, prefix)))
     diagnosis = Diagnosis(ok=all(finding.level != "bad" for finding in found), findings=found)
     if as_json:
         print_json(diagnosis)
@@ -78,6 +95,23 @@ def findings(db: turnlog.ConversationStore, scheme: str) -> Iterator[Finding]:
             yield Finding("warning", "durability", "none: what is in memory ends with the process")
             return
     yield from views(views_of(db))
+
+
+def _of_follower(db: turnlog.ConversationStore, url: str, prefix: str | None) -> tuple[Finding, ...]:
+    """Return what there is to say of what follows a store.
+
+    Raises:
+        typer.BadParameter: the URL or the prefix is not understood.
+    """
+    recorder = decider_of(db).recorder
+    try:
+        found = follower(url, recorder, {} if prefix is None else {"prefix": prefix})
+    except InvalidInput as error:
+        raise typer.BadParameter(str(error)) from error
+    from turnlog.adapters.cli import opensearch_checks
+
+    with closing(found.asked):
+        return tuple(opensearch_checks.findings(found.views.generations, recorder))
 
 
 def _of_sqlite(recorder: Any) -> Iterator[Finding]:

@@ -105,6 +105,8 @@ def project(
         return
     if prefix is not None or language is not None or rebuild:
         raise typer.BadParameter("--prefix, --language and --rebuild are for --to opensearch://…")
+    if to is not None and to.startswith("opensearch"):
+        raise typer.BadParameter("OpenSearch keeps no projections of yours: name none, or a database in --to")
     made = [_projection(name) for name in projections or ()]
     with opened(store, tenant) as db, stopping() as stop, _place(db, to) as place:
         service = _Service(db, [getattr(one, "name", "") for one in made], stop, every, as_json=as_json)

@@ -120,7 +120,7 @@ class SearchQuery:
     def select_found(
         self, wanted: s.SearchFilter, *, before: tuple[int, int] | None = None, limit: int
     ) -> list[s.FoundRow]:
-        """Return messages, newest first: those before (position, item), see ``Searchable``."""
+        """Return messages, newest first: those before (position, item), see ``Queries``."""
         c = self._names.column
         where: Document = {c("tenant"): wanted.tenant}
         terms = c("terms")

@@ -4,6 +4,7 @@ The driver is untyped here: requests go through its transport, which balances ho
 """
 
 import re
+import ssl
 from collections.abc import Collection, Iterable, Mapping
 from time import sleep
 from typing import Any, NamedTuple
@@ -169,12 +170,27 @@ class Client:
             return StoreUnavailable(self.words(type(error).__name__))
         status = error.status_code
         if not isinstance(status, int):
+            refused = _certificate(error)
+            if refused is not None:
+                why = f"its certificate is refused ({refused}); ca_certs names the authority to trust"
+                return StoreUnavailable(self.words(why))
             return StoreUnavailable(self.words(f"it cannot be reached ({type(error).__name__})"))
         reason = _reason(error.info) or type(error).__name__
         if status == _TOO_MANY:
             return _Busy(self.words(f"{reason} ({status})"))
         passing = status >= _SERVERS_FAULT or status in _PASSING
         return (StoreUnavailable if passing else StoreError)(self.words(f"{reason} ({status})"))
+
+
+def _certificate(error: BaseException) -> str | None:
+    """Return why a server's certificate is not believed, if that is what was wrong."""
+    cause: BaseException | None = error
+    while cause is not None:
+        inner = next((one for one in (cause, *cause.args) if isinstance(one, ssl.SSLCertVerificationError)), None)
+        if inner is not None:
+            return inner.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _text(value: object) -> object:

@@ -27,7 +27,7 @@ class OpenSearchViews:
     page = PAGE
 
     def __init__(self, generations: Generations, recorder: Recorder, generation: int = 0) -> None:
-        self._generations = generations
+        self.generations = generations
         self._recorder = recorder
         self.generation = generation
 
@@ -62,7 +62,7 @@ class OpenSearchViews:
         return isinstance(error, StoreUnavailable | OutcomeUnknown)
 
     def _bulk(self) -> Bulk:
-        here = self._generations
+        here = self.generations
         held = here.load(self.generation) if self.generation else here.current()
         return Bulk(here, held, self._recorder)
 
@@ -106,21 +106,21 @@ class OpenSearchViews:
     def merge(self, connection: Bulk) -> None:
         """Have the indices let go of what was deleted."""
         del connection
-        self._generations.merge()
+        self.generations.merge()
 
     # --- generations --------------------------------------------------------------------------------------------------
 
     def install(self, connection: Bulk, view: StoredView) -> None:
         """Make the first generation, or find that somebody just has."""
-        self._generations.create(1, self._empty(view), answering=True)
-        connection.held = self._generations.current()
+        self.generations.create(1, self._empty(view), answering=True)
+        connection.held = self.generations.current()
 
     @contextmanager
     def workshop(self, view: StoredView, *, keep: bool) -> Generator["OpenSearchViews | None", None, None]:
         """Lend the next generation. Whoever else is building it builds the same: the first to be done swaps."""
         if not keep:
             raise InvalidInput("check", "is not for OpenSearch; rebuild the view")
-        here = self._generations
+        here = self.generations
         current = here.current()
         number = 1 + (0 if current is None else current.generation)
         wanted = self._empty(view)
@@ -132,13 +132,13 @@ class OpenSearchViews:
 
     def restart(self, view: StoredView) -> None:
         """Make this generation anew."""
-        self._generations.remove(self.generation)
-        self._generations.create(self.generation, self._empty(view), answering=False)
+        self.generations.remove(self.generation)
+        self.generations.create(self.generation, self._empty(view), answering=False)
 
     def lay_out(self, built: "OpenSearchViews", name: str) -> None:
         """Have searches see what was built."""
         del name
-        self._generations.refresh(built.generation)
+        self.generations.refresh(built.generation)
 
     @contextmanager
     def adopting(
@@ -149,16 +149,16 @@ class OpenSearchViews:
         old, new = connection.held, built.generation
         with built.write() as bulk:
             yield built, bulk
-        self._generations.refresh(new)
+        self.generations.refresh(new)
         if old is None:
-            raise StoreUnavailable(self._generations.client.words("there is no generation to replace any more"))
-        self._generations.swap(old.generation, new)
+            raise StoreUnavailable(self.generations.client.words("there is no generation to replace any more"))
+        self.generations.swap(old.generation, new)
         connection.held = None
 
     def clear_away(self, name: str) -> None:
         """Delete the generations that were replaced."""
         del name
-        self._generations.remove_replaced()
+        self.generations.remove_replaced()
 
     def differences(self, connection: Bulk, built: "OpenSearchViews", name: str, tenant: str | None) -> Iterator[str]:
         """Never called: ``workshop`` lends nothing to compare with."""
@@ -166,22 +166,22 @@ class OpenSearchViews:
 
     def is_as_wanted(self) -> bool:
         """Return whether the generation that answers was made for the language that is wanted now."""
-        current = self._generations.current()
-        return current is None or current.state.language == self._generations.layout.language
+        current = self.generations.current()
+        return current is None or current.state.language == self.generations.layout.language
 
     def remove_abandoned(self) -> None:
         """Delete what was begun to be rebuilt long ago."""
-        self._generations.remove_abandoned()
+        self.generations.remove_abandoned()
 
     def discard_builds(self) -> list[str]:
         """Delete what was begun to be rebuilt and is not finished; return the names of the views."""
-        built = self._generations.beside()
+        built = self.generations.beside()
         for held in built:
-            self._generations.remove(held.generation)
+            self.generations.remove(held.generation)
         return [held.state.name for held in built]
 
     def _empty(self, view: StoredView) -> State:
-        return State(view.name, view.revision, self._generations.layout.language)
+        return State(view.name, view.revision, self.generations.layout.language)
 
     # --- trials: for applications' projections, of which there are none -----------------------------------------------
 

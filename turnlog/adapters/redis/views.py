@@ -46,6 +46,8 @@ class Bench(NamedTuple):
 class RedisViews:
     """The views of one log. The recorder is given it too, so that what is erased is forgotten here."""
 
+    searches = False
+
     def __init__(self, server: Server | Cluster, bench: Bench | None = None) -> None:
         self._server = server
         self._root = root = server.keys.views

@@ -1,4 +1,4 @@
-"""Copying a tenant's log from one store to another, on whatever two backends: ids, times, versions, hashes, keys.
+"""Copying a log, one tenant's or all of it, to another store on whatever backend: ids, times, versions, hashes, keys.
 
 Events are copied in the source's order, a few hundred to a commit, then what the order does not show: keys, and the
 proof that every session ends there as it ends here. Nothing is noted anywhere: the newest event of the target says how
@@ -61,13 +61,15 @@ def copy_log(
     source: ConversationStore,
     target: ConversationStore,
     *,
+    every_tenant: bool = False,
     follow: Callable[[], bool] | None = None,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Make the target hold the source's log, sessions of other tenants left alone; return when it is level.
 
-    ``follow`` is asked four times a second whether to go on copying what is written from then on. A key of a command
-    that changed nothing is no event: one that is used while this goes on may be found by the next call only.
+    With ``every_tenant`` all of the log is copied, whatever tenants the two stores were opened for. ``follow`` is asked
+    four times a second whether to go on copying what is written from then on. A key of a command that changed nothing
+    is no event: one that is used while this goes on may be found by the next call only.
 
     Raises:
         InvalidInput: the target holds something else, or is of another tenant; the message names the first session.
@@ -75,9 +77,9 @@ def copy_log(
         StoreUnavailable: transactions in the source stay open and hold up its order.
         StoreError: a storage failed; what was copied is whole turns, and calling again goes on.
     """
-    if source.tenant != target.tenant:
+    if source.tenant != target.tenant and not every_tenant:
         raise InvalidInput("target", f"is of tenant {target.tenant!r}, the source of {source.tenant!r}")
-    return _Copying(source, target, progress or _silent).run(follow)
+    return _Copying(source, target, "" if every_tenant else f"{source.tenant}/", progress or _silent).run(follow)
 
 
 def _silent(_: CopyProgress) -> None:
@@ -85,12 +87,12 @@ def _silent(_: CopyProgress) -> None:
 
 
 class _Copying:
-    """Copies, and keeps the account of it."""
+    """Copies the streams that begin with ``prefix``, and keeps the account of it."""
 
-    def __init__(self, source: ConversationStore, target: ConversationStore, tell: Progress) -> None:
+    def __init__(self, source: ConversationStore, target: ConversationStore, prefix: str, tell: Progress) -> None:
         self._source, self._target = decider_of(source).recorder, decider_of(target).recorder
         self._catch_up = target.catch_up
-        self._prefix = f"{source.tenant}/"
+        self._prefix = prefix
         self._foreign = ForeignRows(self._target, self._snapshot)
         self._tell = tell
         self._began = perf_counter()
@@ -134,13 +136,13 @@ class _Copying:
         (position, version, _, state) = _last(self._target, stream)
         there = self._source.select_stream(stream, after=version - 1, upto=version)
         if not there or split(there[0][3])[:2] != split(state)[:2]:
-            name = stream.partition("/")[2]
+            name = stream.removeprefix(self._prefix)
             what = "is another one" if there else "goes on" if _has(self._source, stream) else "is not in the source"
             words = f"session {name!r} {what} (version {version}, position {position})"
             raise InvalidInput("target", f"it holds something else: {words}; nothing was copied")
 
     def _reached(self) -> int:
-        """Return the source's position of the target's newest event of the tenant: all before it is there."""
+        """Return the source's position of the newest of these events in the target: all before it is there."""
         upto = self._target.position()
         while upto > 0:
             rows = self._target.select_log(after=max(upto - PAGE, 0), upto=upto, limit=PAGE, prefix=self._prefix)

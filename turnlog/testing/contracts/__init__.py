@@ -8,6 +8,7 @@ from turnlog.testing.contracts.appending import AppendContract
 from turnlog.testing.contracts.keeping import KeysContract, TwoTenantsContract
 from turnlog.testing.contracts.racing import LockedContract, UnlockedContract
 from turnlog.testing.contracts.reading import ReadContract
+from turnlog.testing.contracts.searching import SearchContract
 from turnlog.testing.contracts.stored_rows import Damage, StoredRowsContract
 from turnlog.testing.contracts.views import ViewsContract
 
@@ -18,6 +19,7 @@ __all__ = [
     "LockedContract",
     "ReadContract",
     "RecorderContract",
+    "SearchContract",
     "StoredRowsContract",
     "TwoTenantsContract",
     "UnlockedContract",

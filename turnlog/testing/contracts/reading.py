@@ -67,7 +67,7 @@ class ReadContract(Patience):
         assert recorder.select_log(limit=9, prefix="b/") == []
 
     def test_streams(self, recorder: Recorder) -> None:
-        """Names of streams come in the order of their bytes, in pages, those of the prefix only."""
+        """Names of streams come in the order of their bytes, in pages, those of the prefix only; without one all."""
         names = ["a/A", "a/Z", "a/a", "a/a/b", "a/b", "a/ü", "a/\uffee", "a/\U0001f600"]
         for name in (*reversed(names), "b/a", "a0/a", "A/a"):
             grow(recorder, name, 2)
@@ -79,6 +79,9 @@ class ReadContract(Patience):
             paged += page
         assert paged == names
         assert recorder.streams(prefix="c/", limit=9) == []
+        everything = sorted([*names, "b/a", "a0/a", "A/a"], key=str.encode)
+        assert recorder.streams(prefix="", limit=99) == everything
+        assert recorder.streams(prefix="", after="a/b", limit=2) == ["a/ü", "a/\uffee"]
 
     def test_position(self, recorder: Recorder) -> None:
         """The log's position is that of its newest event; an empty log's is 0."""

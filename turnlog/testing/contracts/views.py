@@ -20,6 +20,7 @@ from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Parked, Trial
 from turnlog.testing.contracts.rows import Patience, record
+from turnlog.testing.contracts.searching import SearchContract
 from turnlog.testing.scenario import at
 
 ALICE, BOB = e.SessionStarted(user_id="alice", agent="waiter"), e.SessionStarted(user_id="bob")
@@ -49,7 +50,7 @@ class Stop(Exception):
     """Raised to interrupt."""
 
 
-class ViewsContract(Patience):
+class ViewsContract(SearchContract, Patience):
     """What views promise. The inheriting class's module gives the fixture ``backend``: an empty log with views."""
 
     @pytest.fixture
