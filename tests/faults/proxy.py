@@ -112,6 +112,10 @@ class Proxy:
             self.cuts += 1
             return cut if cut.lasts else self._armed.pop(0)
 
+    def told(self, chunk: bytes) -> bytes:
+        """Return what a client gets of what the server says."""
+        return chunk
+
     def forget(self, link: "_Link") -> None:
         """Take note that a connection is over."""
         with self._lock:
@@ -217,6 +221,7 @@ class _Link:
             self._server.sendall(chunk)
 
     def _from_server(self, chunk: bytes) -> None:
+        chunk = self._proxy.told(chunk)
         cut, self._cut = self._cut, None
         if cut is None:
             self._client.sendall(chunk)

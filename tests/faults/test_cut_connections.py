@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pymongo.common
 import pytest
@@ -17,7 +17,7 @@ import pytest
 import turnlog
 from tests.faults.conftest import Server
 from tests.faults.proxy import COMMIT, Cut, How, Proxy, When
-from tests.servers import MariaDB
+from tests.servers import MariaDB, MongoDB
 from turnlog import events as e
 from turnlog.adapters.mariadb import connection, pool
 from turnlog.adapters.mongodb import client, writing
@@ -72,6 +72,19 @@ def store(
 def through(proxy: Proxy, url: str) -> str:
     """Return a URL as one that leads through the proxy; MongoDB's driver looks often then, and not only for long."""
     return proxy.url(url) + ("&serverMonitoringMode=poll" if url.startswith("mongodb") else "")
+
+
+class Cutting(Protocol):
+    """A proxy, or several that are one."""
+
+    @property
+    def cuts(self) -> int:
+        """How many cuts have fallen."""
+        ...
+
+    def arm(self, *cuts: Cut) -> None:
+        """Have these happen, one after the other."""
+        ...
 
 
 class Act(NamedTuple):
@@ -171,13 +184,20 @@ def written(store: turnlog.ConversationStore, after: int = 0) -> Events:
 
 def test_cut_anywhere(store: turnlog.ConversationStore, direct: turnlog.ConversationStore, proxy: Proxy) -> None:
     """A receipt: it is there once. Unavailable: it is not there. Unknown: said again, it is there once."""
+    cut_anywhere(store, direct, proxy, CUTS)
+
+
+def cut_anywhere(
+    store: turnlog.ConversationStore, direct: turnlog.ConversationStore, proxy: Cutting, wanted: int
+) -> None:
+    """Have so many writes cut, and see after each what is there."""
     print(f"TURNLOG_SEED={SEED}")  # noqa: T201 - shown if it fails
     dice = random.Random(SEED)  # noqa: S311 - no secret
     acts = Acts(store, direct)
     there, doubtful = Counter[tuple[str, type[object]]](), set[str]()
     outcomes: Counter[str] = Counter()
     n = 0
-    while sum(outcomes.values()) < CUTS:
+    while sum(outcomes.values()) < wanted:
         n += 1
         act = acts.any(dice, n)
         before, fell = direct.position, proxy.cuts
@@ -235,6 +255,7 @@ def resolve(act: Act) -> None:
 
 def is_there(store: turnlog.ConversationStore, act: Act, before: int) -> bool:
     """Return whether the act is in the log; whole, and once."""
+    assert store.position >= before  # on a cluster what is half-written is finished by who asks for it
     log = written(store, before)
     found = {type_: log[act.mark, type_] for type_ in act.written}
     assert found in (act.written, dict.fromkeys(act.written, 0)), found
@@ -310,3 +331,12 @@ def test_nothing_gets_through(
     assert [message.content for message in session.history()] == ["x"]
     assert store.sessions().items[0].message_count == 1
     assert direct.verify().ok
+
+
+def test_a_transaction_that_was_left_behind(mongodb: MongoDB, mongodb_url: str) -> None:
+    """On MongoDB, one that lost its connection, and the word that would have ended it, is ended by the next try."""
+    with Proxy(mongodb.port) as proxy, turnlog.open(proxy.url(mongodb_url), timeout_s=3.0) as store:
+        session = store.session("s")
+        proxy.arm(Cut(When.AFTER, How.RESET, b"findAndModify"), *[Cut(When.BEFORE, How.RESET, b"abortTransaction")] * 2)
+        session.delete()
+        assert proxy.cuts == 3

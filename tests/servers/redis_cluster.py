@@ -1,6 +1,7 @@
 """A private Redis Cluster: three masters and a replica of each, formed by telling the nodes of each other."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -44,10 +45,18 @@ class RedisCluster(Private):
         """The URL, which names all nodes."""
         return f"redis+cluster://{','.join(f'{HOST}:{node.port}' for node in self.nodes)}/"
 
-    def new_prefix(self) -> str:
+    def new_place(self) -> str:
         """Return a URL under whose prefix there is nothing."""
         self._prefixes += 1
         return f"{self.url}?prefix=t{self._prefixes}:"
+
+    def drop_place(self, url: str) -> None:
+        """Delete what is under a prefix."""
+        begins = url.partition("prefix=")[2]
+        for node in self.nodes:
+            with suppress(redis.ReadOnlyError):
+                for key in node.execute("KEYS", f"{begins}*"):
+                    node.execute("UNLINK", key)
 
     def master_of(self, key: bytes) -> Redis:
         """Return the node that has a key."""
