@@ -5,13 +5,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import redis
 from redis.exceptions import MovedError
 
 from tests.servers.redis import DURABLE, Redis
-from tests.servers.starting import HOST, READY_S
+from tests.servers.starting import HOST, READY_S, Private
 
 _CLUSTER = {
     "cluster-enabled": "yes",
@@ -26,7 +26,7 @@ _CLUSTER = {
 _SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
 
 
-class RedisCluster:
+class RedisCluster(Private):
     """Six servers; ``nodes[:3]`` begin as masters, ``nodes[3:]`` as their replicas, in the same order."""
 
     def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -80,12 +80,6 @@ class RedisCluster:
         """End all of it and delete its files."""
         for node in self.nodes:
             node.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _form(self) -> None:
         first = self.nodes[0]
