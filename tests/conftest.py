@@ -89,6 +89,21 @@ def mongodb() -> Iterator[servers.MongoDB]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mongodb_alone() -> Iterator[servers.MongoDB]:
+    """A standalone server, of this test run's own (one for each process of it that needs one)."""
+    with servers.MongoDB(servers.mongod_or_skip(), members=0) as server:
+        yield server
+
+
+@pytest.fixture
+def mongodb_alone_url(mongodb_alone: servers.MongoDB) -> Iterator[str]:
+    """A database on a standalone server that does not exist yet."""
+    made = mongodb_alone.new_place()
+    yield made
+    mongodb_alone.drop_place(made)
+
+
 @pytest.fixture
 def mongodb_url(mongodb: servers.MongoDB) -> Iterator[str]:
     """A MongoDB database that does not exist yet."""

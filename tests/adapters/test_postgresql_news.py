@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from turnlog.adapters.connect import connect
+from turnlog.adapters.postgresql import news
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts.rows import grow
 
@@ -46,6 +47,21 @@ def test_others_are_told(both: tuple[Recorder, Recorder]) -> None:
         later.join()
         position = reader.position()
     assert slow < 10
+
+
+def test_who_begins_to_listen_need_not_be_known_yet(
+    both: tuple[Recorder, Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer who found nobody listening does not ask again for a while: who listens since then looks by himself."""
+    for patience in ("QUIET_S", "CEILING_S"):
+        monkeypatch.setattr(news, patience, 2 * LONG_S)
+    writer, reader = both
+    grow(writer, S, 1)
+    later = threading.Timer(0.1, grow, (writer, S, 1))
+    later.start()
+    waited = waits(reader, 1)
+    later.join()
+    assert waited < LONG_S / 2
 
 
 def test_a_notification_that_is_lost_costs_half_a_second(both: tuple[Recorder, Recorder], postgresql_url: str) -> None:

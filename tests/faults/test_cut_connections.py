@@ -16,7 +16,7 @@ import pytest
 import turnlog
 from tests.faults.conftest import Server
 from tests.faults.proxy import COMMIT, Cut, How, Proxy, When
-from tests.servers import MariaDB
+from tests.servers import MariaDB, MongoDB
 from turnlog import events as e
 from turnlog.adapters.mariadb import connection, pool
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, SessionGone, StoreUnavailable
@@ -291,3 +291,12 @@ def test_nothing_gets_through(
     assert [message.content for message in session.history()] == ["x"]
     assert store.sessions().items[0].message_count == 1
     assert direct.verify().ok
+
+
+def test_a_transaction_that_was_left_behind(mongodb: MongoDB, mongodb_url: str) -> None:
+    """On MongoDB, one that lost its connection, and the word that would have ended it, is ended by the next try."""
+    with Proxy(mongodb.port) as proxy, turnlog.open(proxy.url(mongodb_url), timeout_s=3.0) as store:
+        session = store.session("s")
+        proxy.arm(Cut(When.AFTER, How.RESET, b"findAndModify"), *[Cut(When.BEFORE, How.RESET, b"abortTransaction")] * 2)
+        session.delete()
+        assert proxy.cuts == 3

@@ -9,7 +9,8 @@ from hashlib import blake2b
 from typing import Any, Protocol, TypeAlias, assert_never
 
 from turnlog.adapters.names import OWNER_COLUMNS, SEARCH_COLUMNS, Names
-from turnlog.adapters.view_tables import Ddl, Owners, RowsOf, latest_of, of_session
+from turnlog.adapters.view_ddl import Ddl
+from turnlog.adapters.view_tables import Owners, RowsOf, latest_of, of_session
 from turnlog.adapters.wording import Table, Wording
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.projections import message_index as m

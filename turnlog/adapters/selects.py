@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from turnlog.adapters.names import SESSION_COLUMNS, Names
-from turnlog.adapters.sql import SQLITE, Dialect, Tables, compiled
+from turnlog.adapters.sql import SQLITE, Dialect, compiled, table_of
 
 _INDEXES = {"user_id": "user", "agent": "agent", "current_route": "route", "status": "status"}
 """How the names of the indexes end that filter by a column, the most selective first."""
@@ -21,12 +21,12 @@ class Selects:
     """Makes queries for one set of names. ``given`` are the parameters that a query will have, which shape it."""
 
     def __init__(self, names: Names, dialect: Dialect = SQLITE, schema: str | None = None) -> None:
-        tables = Tables(names, dialect, schema)
         self._dialect = dialect
         self._names = names
-        self._session_index, self._message_index = tables.session_index, tables.message_index
+        self._session_index, self._message_index, self._message_search = (
+            table_of(names, dialect, schema, table) for table in ("session_index", "message_index", "message_search")
+        )
         self._sessions, self._messages = self._session_index.c, self._message_index.c
-        self._message_search = tables.message_search
         self._words = sa.table(names.search_words, sa.column("rowid"), sa.column(names.search_words))
 
     def sessions(self, given: Collection[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias, assert_never
 import msgspec
 
 from turnlog.adapters.names import MESSAGE_COLUMNS, OWNER_COLUMNS, SESSION_COLUMNS, Names
+from turnlog.adapters.view_ddl import Ddl
 from turnlog.adapters.wording import Table, Wording
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.projections import message_index as m
@@ -181,37 +182,6 @@ class Owners:
         changed = [owner for stream, owner in owners.items() if owner.version != seen.get(stream)]
         if changed:
             self._rows.replace(connection, changed)
-
-
-class Ddl:
-    """Creates the tables of a view."""
-
-    def __init__(self, names: Names, wording: Wording, *tables: str) -> None:
-        self._names = names
-        self._wording = wording
-        self._tables = tables
-
-    def all(self, connection: Any) -> None:
-        """Create the tables and their indexes."""
-        self.tables(connection)
-        self.indexes(connection)
-
-    def tables(self, connection: Any, *, temporary: bool = False) -> None:
-        """Create the tables."""
-        from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new view only
-
-        tables = sql.Tables(self._names, getattr(sql, self._wording.dialect), temporary=temporary)
-        for statement in tables.creating(*self._tables):
-            self._wording.run(connection, statement)
-
-    def indexes(self, connection: Any, there: Collection[str] = ()) -> None:
-        """Create the indexes that only queries need, but for those that are ``there``."""
-        from turnlog.adapters import sql  # as above
-
-        indexes = sql.Tables(self._names, getattr(sql, self._wording.dialect)).indexing(*self._tables)
-        for name, statement in indexes.items():
-            if name not in there:
-                self._wording.run(connection, statement)
 
 
 def streams_of(rows: Sequence[LogRow]) -> Collection[str]:

@@ -2,7 +2,9 @@
 
 A NOTIFY inside an append would make commits queue up (measured: 25 to 40 % fewer), so a thread of the writing process
 sends it afterwards, at most one in 5 ms, and only where somebody listens: listeners share an advisory lock, which then
-cannot be had alone. It is a hint: one that is lost costs the ceiling of a wait, never an event.
+cannot be had alone. Where nobody listened, it is not asked again for a moment, so who has just begun to listen is not
+told of everything yet, and looks by himself every few ms until that moment has passed. All of it is a hint: one that is
+lost costs the ceiling of a wait, never an event.
 """
 
 import os
@@ -38,6 +40,7 @@ class News:
         self._pid = os.getpid()
         self._heard = threading.Condition()
         self._count = 0
+        self._told_from = 0.0
         self._due = threading.Event()
         self._closed = threading.Event()
         self._ringing: threading.Thread | None = None
@@ -59,8 +62,11 @@ class News:
     def wait(self, count: int, timeout_s: float) -> None:
         """Wait until there was news since ``count``, at most so long (and never longer than the ceiling)."""
         self._require_own()
+        if self._listening is None:
+            self._begin_to_listen()
         self._listening = self._running(self._listening, self._listen)
-        deadline = monotonic() + min(timeout_s, CEILING_S)
+        now = monotonic()
+        deadline = now + min(timeout_s, CEILING_S if now > self._told_from else BELL_S)
         with self._heard:
             while self._count == count and (left := deadline - monotonic()) > 0 and not self._closed.is_set():
                 self._heard.wait(left)
@@ -79,6 +85,10 @@ class News:
         with self._heard:
             self._count += 1
             self._heard.notify_all()
+
+    def _begin_to_listen(self) -> None:
+        """Note from when on writers know of it: until then, one may have found nobody, and not ask again yet."""
+        self._told_from = monotonic() + 2 * QUIET_S
 
     def _require_own(self) -> None:
         if self._pid != os.getpid():
@@ -116,6 +126,7 @@ class News:
             with suppress(StoreError, psycopg.Error), self._pool.session() as connection:
                 run(connection, "SELECT pg_advisory_lock_shared(%b)", (self._listeners,), prepare=False)
                 run(connection, f"LISTEN {self._channel}", prepare=False)
+                self._begin_to_listen()
                 self._hear()
                 self._hear_from(connection)
             self._closed.wait(CEILING_S)

@@ -9,11 +9,9 @@ from typing import Any
 
 import msgspec
 
+from turnlog.adapters.view_ddl import kind
 from turnlog.adapters.wording import POSTGRESQL, Table, without_nul
 
-_TEXTS = frozenset(
-    {"tenant", "session_id", "user_id", "agent", "status", "current_route", "current_step", "message_id"}
-)
 _WANTED = "SELECT * FROM unnest(%s::text[], %s::text[])"
 """The keys of sessions, given as two arrays."""
 _encode = msgspec.json.Encoder().encode
@@ -24,7 +22,7 @@ class PostgreSQLRows:
 
     def __init__(self, table: Table) -> None:
         columns, of_sessions = POSTGRESQL.listing(table.columns), f"({POSTGRESQL.listing(table.key)}) IN ({_WANTED})"
-        typed = ", ".join(f'"{field}" {"text" if field in _TEXTS else "bigint"}' for field in table.fields)
+        typed = ", ".join(f'"{field}" {"bigint" if kind(field) == "number" else "text"}' for field in table.fields)
         given = f"SELECT * FROM json_to_recordset(%s::json) AS given ({typed})"
         self._select = f"SELECT {columns} FROM {table.name} WHERE {of_sessions}"
         self._copy = f"COPY {table.name} ({columns}) FROM STDIN"

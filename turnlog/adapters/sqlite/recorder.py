@@ -17,6 +17,7 @@ from turnlog.adapters.library_factory import DatabaseFactory, Kinds
 from turnlog.adapters.names import Names, name_range, quoted
 from turnlog.adapters.reading import Inside
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
+from turnlog.adapters.sqlite import tables
 from turnlog.adapters.sqlite.database import Database
 from turnlog.adapters.sqlite.group import write_together
 from turnlog.adapters.sqlite.recorders import (
@@ -81,10 +82,8 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         """
         version = self._schema_version()
         if version is None:
-            from turnlog.adapters import sql
-
             with self.database.write() as connection:
-                for statement in (self._tracking_statement(), *sql.ddl(self._names)):
+                for statement in (self._tracking_statement(), *tables.statements(self._names)):
                     connection.execute(statement)
                 connection.execute(
                     f"INSERT OR IGNORE INTO {self.tracking_table} VALUES (?, ?)", (_SCHEMA, SCHEMA_VERSION)

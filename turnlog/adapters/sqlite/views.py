@@ -15,7 +15,7 @@ from turnlog.adapters.bookkeeping import Bookkeeping, Trials
 from turnlog.adapters.held import Held
 from turnlog.adapters.names import Names
 from turnlog.adapters.registered import BUILT_IN, Registered
-from turnlog.adapters.sqlite import generations, scratch, swapping
+from turnlog.adapters.sqlite import generations, scratch, swapping, tables
 from turnlog.adapters.sqlite.database import Busy, Database
 from turnlog.adapters.sqlite.rows import SQLiteRows
 from turnlog.adapters.sqlite.terms import SQLiteTerms, has_fts5
@@ -80,9 +80,7 @@ class SQLiteViews:
         with self._database.write() as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (self._names.views,)).fetchone()
             if known is None:
-                from turnlog.adapters import sql  # SQLAlchemy: 300 ms, for a new database only
-
-                for statement in sql.bookkeeping_ddl(self._names):
+                for statement in tables.bookkeeping(self._names):
                     connection.execute(statement)
 
     def clear(self) -> None:
