@@ -186,6 +186,31 @@ def test_rows_that_no_key_keeps_in_order(empty: Store, tmp_path: Path) -> None:
     assert migrate(empty, url).imported == 0
 
 
+def test_sessions_that_prisma_wrote(empty: Store, tmp_path: Path) -> None:
+    """The same columns, called as Prisma calls fields and models if nobody says otherwise."""
+    named = old.FALAI_1.replace("agent_sessions", "AgentSession").replace("agent_messages", "AgentMessage")
+    for name in ("user_id", "agent_name", "current_route", "current_step", "collected_data", "message_count"):
+        named = named.replace(name, humped(name))
+    for name in ("last_message_at", "completed_at", "created_at", "updated_at", "session_id", "tool_calls"):
+        named = named.replace(name, humped(name))
+    session = {humped(name): value for name, value in old.falai_session("s1", {"data": {"n": 2}}).items()}
+    message = old.falai_message("m1", "s1", "user", "hello", old.CREATED)
+    row = {humped(name): value for name, value in message.items()}
+    astray = {**row, "id": "m2", "sessionId": "nowhere"}
+    url = old.made(tmp_path / "a.db", named, ("AgentSession", [session]), ("AgentMessage", [row, astray]))
+    report = migrate(empty, url)
+    assert (report.source, report.imported, notes(report)) == ("falai", 1, [("message", "m2", "nowhere")])
+    one = empty.get("s1")
+    assert (one.user_id, one.data, told(empty, "s1")) == ("alice", {"n": 2}, [("user", "hello")])
+    again(empty, url)
+
+
+def humped(name: str) -> str:
+    """Return a column's name as Prisma has it."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.title, rest))
+
+
 def test_a_session_that_went_on_is_named_and_left_as_it_is(empty: Store, tmp_path: Path) -> None:
     """Neither here nor there is anything overwritten."""
     path = tmp_path / "a.db"

@@ -4,6 +4,7 @@ All is read in one transaction, so that what the other system writes meanwhile i
 SQLite in rollback mode, where it waits).
 """
 
+import re
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from turnlog.domain.errors import InvalidInput, StoreUnavailable
 
 PAGE = 100
 """How many sessions' rows are read at a time; their ids are read at once."""
+_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -34,8 +36,9 @@ class Database:
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
         self._inspector = sa.inspect(connection)
-        names = self._inspector.get_table_names()
-        self.tables = {name: tuple(column["name"] for column in self._inspector.get_columns(name)) for name in names}
+        self._columns = {name: self._named(name) for name in self._inspector.get_table_names()}
+        self.tables = {name: tuple(columns) for name, columns in self._columns.items()}
+        """By table, its columns as they would be called with underscores: Prisma calls ``user_id`` ``userId``."""
 
     def referring(self, table: str, columns: set[str]) -> str | None:
         """Return the table with these columns whose rows belong to those of ``table``: by foreign key, or by name."""
@@ -43,18 +46,19 @@ class Database:
         for name in fitting:
             if any(key["referred_table"] == table for key in self._inspector.get_foreign_keys(name)):
                 return name
-        named = [table.replace("sessions", "messages"), table.replace("sessions", "session_runs")]
+        pairs = (("sessions", "messages"), ("sessions", "session_runs"), ("Session", "Message"))
+        named = [table.replace(*pair) for pair in pairs]
         return next((name for name in named if name in fitting), None)
 
     def in_order(self, table: str, key: str, order: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yield all rows of a table that have a key, the oldest first; where a key is there twice, both."""
-        columns = [_column(name) for name in self.tables[table]]
-        order_by = [_column(name) for name in order]
-        keys = sa.select(_column(key)).select_from(sa.table(table)).where(_column(key).is_not(None))
+        known = self._columns[table]
+        columns, order_by = [column.label(name) for name, column in known.items()], [known[name] for name in order]
+        keys = sa.select(known[key]).select_from(sa.table(table)).where(known[key].is_not(None))
         ids = list(dict.fromkeys(row[0] for row in self._run(keys.order_by(*order_by))))
         for i in range(0, len(ids), PAGE):
             page = ids[i : i + PAGE]
-            wanted = sa.select(*columns).select_from(sa.table(table)).where(_column(key).in_(page))
+            wanted = sa.select(*columns).select_from(sa.table(table)).where(known[key].in_(page))
             rows: dict[object, list[dict[str, Any]]] = {}
             for row in self._run(wanted.order_by(*order_by)).mappings():
                 rows.setdefault(row[key], []).append(dict(row))
@@ -63,22 +67,32 @@ class Database:
 
     def nameless(self, table: str, key: str) -> int:
         """Count the rows of a table that have no key."""
-        counted = sa.select(sa.func.count()).select_from(sa.table(table)).where(_column(key).is_(None))
+        counted = sa.select(sa.func.count()).select_from(sa.table(table)).where(self._columns[table][key].is_(None))
         return int(self._run(counted).scalar_one())
 
     def of_session(self, table: str, session_id: object, order: Sequence[str]) -> list[dict[str, Any]]:
         """Return the rows of a table that belong to a session."""
-        columns = [_column(name) for name in self.tables[table]]
-        wanted = sa.select(*columns).select_from(sa.table(table)).where(_column("session_id") == session_id)
-        return [dict(row) for row in self._run(wanted.order_by(*map(_column, order))).mappings()]
+        known = self._columns[table]
+        columns = [column.label(name) for name, column in known.items()]
+        wanted = sa.select(*columns).select_from(sa.table(table)).where(known["session_id"] == session_id)
+        return [dict(row) for row in self._run(wanted.order_by(*(known[name] for name in order))).mappings()]
 
     def astray(self, table: str, sessions: str, key: str) -> Iterator[tuple[object, object]]:
         """Yield the ids of rows of a table that belong to no session, and the session that they name."""
-        there = sa.select(_column(key)).select_from(sa.table(sessions)).where(_column(key).is_not(None))
-        lost = sa.select(_column("id"), _column("session_id")).select_from(sa.table(table))
-        of = _column("session_id")
-        for row in self._run(lost.where(of.not_in(there) | of.is_(None)).order_by(_column("id"))).mappings():
-            yield row["id"], row["session_id"]
+        name = self._columns[sessions][key]
+        there = sa.select(name).select_from(sa.table(sessions)).where(name.is_not(None))
+        id_, of = self._columns[table]["id"], self._columns[table]["session_id"]
+        lost = (
+            sa.select(id_.label("id"), of.label("of"))
+            .select_from(sa.table(table))
+            .where(of.not_in(there) | of.is_(None))
+        )
+        for row in self._run(lost.order_by(id_)).mappings():
+            yield row["id"], row["of"]
+
+    def _named(self, table: str) -> dict[str, sa.ColumnClause[Any]]:
+        names = [str(column["name"]) for column in self._inspector.get_columns(table)]
+        return {_HUMP.sub(r"_\1", name).lower(): sa.column(name) for name in names}
 
     def _run(self, statement: sa.Executable) -> sa.CursorResult[Any]:
         return self._connection.execute(statement)
@@ -125,7 +139,3 @@ def _engine(url: str) -> sa.Engine:
     except ImportError as error:
         raise InvalidInput("source", f"reading it needs a driver that is not installed: {error.name}") from error
     return engine.execution_options(isolation_level="REPEATABLE READ")
-
-
-def _column(name: str) -> sa.ColumnClause[Any]:
-    return sa.column(name)
