@@ -520,6 +520,7 @@ class ConversationStore:
         session_id = inputs.optional(inputs.identifier, "session_id", session_id)
         others: list[str] = []
         if session_id is None:
+            self._catch_up_quietly()  # views that are behind may hold what was erased, or has expired, since
             others += _found(self._recorder.check)
             late = [MessageSearch.name] if self._engine.stands(MessageSearch.name) else []
             for name in (SessionIndex.name, MessageIndex.name, *late):

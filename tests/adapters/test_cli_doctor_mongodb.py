@@ -1,19 +1,10 @@
-"""What `turnlog doctor` finds on MongoDB, a standalone server included, and what that can be used for."""
+"""What `turnlog doctor` finds on MongoDB, a standalone server included."""
 
-from collections.abc import Iterator
 from datetime import date
-from uuid import uuid4
 
-import pytest
-from eventsourcing.persistence import OperationalError, StoredEvent
-
-import turnlog
-from tests import servers
 from turnlog.adapters.cli import mongodb_checks as checks
 from turnlog.adapters.cli.findings import Finding
-from turnlog.adapters.mongodb import MongoDBApplicationRecorder
 from turnlog.adapters.mongodb.client import Client
-from turnlog.domain.errors import StoreUnavailable
 
 
 class Log:
@@ -22,13 +13,6 @@ class Log:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.durability = client.durability
-
-
-@pytest.fixture(scope="module")
-def alone() -> Iterator[servers.MongoDB]:
-    """A standalone server."""
-    with servers.MongoDB(servers.mongod_or_skip(), members=0) as server:
-        yield server
 
 
 def found(url: str) -> dict[str, Finding]:
@@ -49,30 +33,11 @@ def test_all_is_well_and_nothing_is_left(mongodb_url: str) -> None:
     assert findings["durability"].found == "full: acknowledged by a majority's journal"
 
 
-def test_a_standalone_server_is_bad(alone: servers.MongoDB) -> None:
-    """The doctor says what is missing, and what to do; opening a store says the same."""
-    url = alone.new_place()
-    finding = found(url)["replica set"]
-    assert finding.level == "bad"
+def test_a_standalone_server_is_less(mongodb_alone_url: str) -> None:
+    """The doctor says what is missing, and what to do."""
+    finding = found(mongodb_alone_url)["replica set"]
+    assert finding.level == "warning"
     assert "rs.initiate()" in finding.words
-    with pytest.raises(StoreUnavailable, match="standalone server has none; run it as a replica set"):
-        turnlog.open(url)
-
-
-def test_a_standalone_server_records_for_the_library(alone: servers.MongoDB) -> None:
-    """Programs of `eventsourcing` can append there, one originator at a time; the rest is refused whole."""
-    with Client(alone.new_place()) as client:
-        recorder = MongoDBApplicationRecorder(client)
-        recorder.create_table()
-        first, second = uuid4(), uuid4()
-        for n in (1, 2):
-            assert recorder.insert_events([StoredEvent(first, n, "t", b"x")]) == [n]
-        both = [StoredEvent(one, 3, "t", b"x") for one in (first, second)]
-        with pytest.raises(OperationalError, match="standalone"):
-            recorder.insert_events(both)
-        assert [event.originator_version for event in recorder.select_events(first)] == [1, 2]
-        assert recorder.wait_for_news(1, 0.0)
-        assert not recorder.wait_for_news(2, 0.1)
 
 
 def test_judgements() -> None:

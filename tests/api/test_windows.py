@@ -154,9 +154,9 @@ def _after_first(use: Callable[[], object]) -> Callable[[Message], int]:
 
 def test_a_session_deleted_while_it_is_read_is_gone(store: ConversationStore, session: Session) -> None:
     """Content destroyed in the midst of a reading is told as that, never as damage or as a shorter history."""
-    session.add_messages([user(f"{n}") for n in range(5_000)])
+    session.add_messages([user(f"{n}") for n in range(600)])
     with pytest.raises(SessionGone):
-        session.history(max_tokens=5_000, count=_after_first(store.get("s-1").delete))
+        session.history(max_tokens=600, count=_after_first(store.get("s-1").delete))
 
 
 @pytest.mark.parametrize("read", [Session.events, Session.replay])
@@ -164,7 +164,7 @@ def test_a_replay_of_a_session_deleted_meanwhile_is_gone(
     store: ConversationStore, session: Session, read: Callable[[Session], Iterator[object]]
 ) -> None:
     """Replaying and reading events stop where the session was deleted in between."""
-    session.add_messages([user(f"{n}") for n in range(2_500)])
+    session.add_messages([user(f"{n}") for n in range(600)])
     reading = read(session)
     next(reading)
     store.get("s-1").delete()

@@ -57,12 +57,17 @@ class OnRedis(OnServer):
     kind = "redis"
 
 
+class OnRedisCluster(OnServer):
+    kind = "redis_cluster"
+
+
 class OnMongoDB(OnServer):
     kind = "mongodb"
 
 
 @pytest.fixture(
-    params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnMongoDB], ids=lambda machine: machine.__name__
+    params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnRedisCluster, OnMongoDB],
+    ids=lambda machine: machine.__name__,
 )
 def machine(request: pytest.FixtureRequest) -> type[StoreMachine]:
     """The state machine on each backend."""

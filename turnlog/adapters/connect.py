@@ -286,6 +286,7 @@ def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any])
     from turnlog.adapters.mongodb.recorder import MongoDBRecorder
     from turnlog.adapters.mongodb.views import MongoDBViews
     from turnlog.adapters.names import Names
+    from turnlog.adapters.sqlite.private import with_views
 
     names = Names.chosen(options.pop("names", None))
     client = Client(
@@ -298,14 +299,13 @@ def _mongodb(url: str, durability: str, engine: object, options: dict[str, Any])
         read_only=inputs.flag("read_only", options.pop("read_only", False)),
     )
     try:
-        client.require_transactions("a conversation store")
-        views = MongoDBViews(client, names)
+        views = MongoDBViews(client, names) if client.server.replicated else None
         recorder = MongoDBRecorder(client, names, views)
         recorder.prepare()
+        return with_views(Backend(recorder, views), names)
     except BaseException:
         client.close()
         raise
-    return Backend(recorder, views)
 
 
 _WITH_ENGINE: Mapping[str, Callable[[str, str, object, dict[str, Any]], Backend]] = {

@@ -14,6 +14,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.mapper import Codec, LogRow
 from turnlog.domain.recorder import Recorder
 from turnlog.projections.brief import DELETED
+from turnlog.projections.standing import until_it_stands
 from turnlog.projections.view_store import Checkpoint, Parked, Projection, RowProjection, Trial, ViewStore, by_rows
 
 DEATHS = 2
@@ -31,6 +32,7 @@ class Applier:
         self.codec = codec
         self._clock = clock
 
+    @until_it_stands
     def advance(
         self, views: ViewStore, view: Applied, *, limit: int | None = None, upto: int | None = None, wait: bool = True
     ) -> Checkpoint | None:

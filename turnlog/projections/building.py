@@ -7,6 +7,7 @@ from turnlog.domain.errors import StoreError
 from turnlog.domain.values import RebuildProgress
 from turnlog.projections.applying import Applied, Applier, mark, try_to_forget
 from turnlog.projections.brief import DELETED
+from turnlog.projections.standing import until_it_stands
 from turnlog.projections.view_store import Checkpoint, ViewStore
 from turnlog.projections.watching import UNWATCHED, Watch
 
@@ -27,6 +28,7 @@ class Builder:
         self._watch = watch
         self._recorder = applier.recorder
 
+    @until_it_stands
     def rebuild(self, views: ViewStore, view: Applied, progress: Progress | None, *, anew: bool = False) -> bool:
         """Build a new generation and put it in the place of the old one; return False if somebody else is building.
 
@@ -52,6 +54,7 @@ class Builder:
             views.clear_away(view.name)
         return True
 
+    @until_it_stands
     def check(self, views: ViewStore, view: Applied, tenant: str | None) -> list[str]:
         """Build the view anew and say where the stored rows are not the same."""
         with views.workshop(view, keep=False) as workshop:

@@ -7,10 +7,8 @@ applied again: checkpoint and rows are of one transaction, under the lock that k
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from turnlog.domain.errors import InvalidInput, StoreError
 from turnlog.domain.mapper import Codec
@@ -18,14 +16,13 @@ from turnlog.domain.recorder import Recorder
 from turnlog.domain.values import RebuildProgress, ViewStatus
 from turnlog.projections.applying import Applied, Applier
 from turnlog.projections.building import Builder, Progress
-from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore, WriteUndone
+from turnlog.projections.standing import until_it_stands
+from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore
 from turnlog.projections.watching import UNWATCHED, Watch
 
 __all__ = ["Engine", "Projection"]
 
 _log = logging.getLogger("turnlog")
-_UNDONE_TIMES = 20
-Made = TypeVar("Made")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}", re.ASCII)
 
 
@@ -157,6 +154,7 @@ class Engine:
         with self._views.read() as connection:
             return tuple(self._views.parked(connection, name))
 
+    @until_it_stands
     def retry(self, name: str) -> bool:
         """Try the parked sessions of a view again, from where they were parked; return whether all went through."""
         (view,) = self._named((name,))
@@ -207,8 +205,7 @@ class Engine:
         """
         if self._views.read_only:
             return
-        with self._views.write() as connection:
-            self._views.merge(connection)
+        self._merge()
         for name in self.holding():
             view, stored = self._known.get(name), self._checkpoints().get(name)
             if view is not None and stored is not None and stored.revision == view.revision:
@@ -217,16 +214,22 @@ class Engine:
                 except Exception:  # noqa: BLE001 - an application's; the view stays among those that hold
                     _log.exception("view %s could not be rebuilt", name)
 
+    @until_it_stands
+    def _merge(self) -> None:
+        with self._views.write() as connection:
+            self._views.merge(connection)
+
     def _install(self, view: Applied, progress: Progress | None) -> None:
         stored = self._checkpoints().get(view.name)
         if stored is None:
-            stored = _until_it_stands(lambda: self._created(view))
+            stored = self._created(view)
         if stored is None:
             return
         _require_not_newer(stored, view.revision)
         if stored.revision < view.revision:
             self._builder.rebuild(self._views, view, progress)
 
+    @until_it_stands
     def _created(self, view: Applied) -> Checkpoint | None:
         """Create a view; return the checkpoint of one that is there meanwhile."""
         position = self._recorder.position()
@@ -259,7 +262,7 @@ class Engine:
         began, reached = at.position, at
         with self._watch.doing("catch_up", view=view.name, lag=head - began) as facts:
             while reached.position < head:
-                page = _until_it_stands(lambda: self._applier.advance(self._views, view, wait=wait))
+                page = self._applier.advance(self._views, view, wait=wait)
                 if page is None or page.revision != view.revision:
                     return False
                 reached = page
@@ -285,14 +288,6 @@ class Engine:
 def _stands(view: Applied, stored: Mapping[str, Checkpoint]) -> bool:
     at = stored.get(view.name)
     return at is not None and at.revision == view.revision
-
-
-def _until_it_stands(do: Callable[[], Made]) -> Made:
-    """Do what the storage may undo for another one's sake, a few times if need be."""
-    for _ in range(_UNDONE_TIMES):
-        with suppress(WriteUndone):
-            return do()
-    return do()
 
 
 def _name(projection: View) -> str:

@@ -66,9 +66,9 @@ def durability(promised: str, *, replicated: bool) -> Finding:
 def topology(hello: Mapping[str, Any], *, replicated: bool) -> Iterator[Finding]:
     """Judge of how many members the server is part."""
     if not replicated:
-        why = "without transactions there are no views, no erasing, and no writing to several sessions at once"
-        do = "Start it with --replSet and call rs.initiate(); one member is enough"
-        yield Finding("bad", "replica set", "none: a standalone server", "a replica set", why, do)
+        why = "every process folds views of its own from the whole log, and looks for news instead of being woken"
+        do = "Start mongod with --replSet NAME and call rs.initiate() once; one member is enough"
+        yield Finding("warning", "replica set", "none: a standalone server", "a replica set", why, do)
         return
     members, arbiters = list(hello.get("hosts", ())), list(hello.get("arbiters", ()))
     words = f"{hello.get('setName', 'behind mongos')}, {len(members)} members with data"

@@ -10,6 +10,8 @@ last may be lost with the power, or in a failover, and so may what was read.
 
 import os
 import re
+import threading
+import weakref
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from time import monotonic
@@ -20,20 +22,12 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
-    AutoReconnect,
-    BulkWriteError,
     ConfigurationError,
-    ConnectionFailure,
     DocumentTooLarge,
-    DuplicateKeyError,
-    ExecutionTimeout,
     InvalidOperation,
     InvalidURI,
-    OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
-    WriteConcernError,
-    WTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -41,8 +35,9 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from turnlog.adapters.attempt import Broken, Lost, Taken, Undone
-from turnlog.adapters.mongodb.abandoned import application_name
+from turnlog.adapters.mongodb.abandoned import Abandoned, application_name
 from turnlog.adapters.mongodb.documents import Document
+from turnlog.adapters.mongodb.outcomes import UNKNOWN, told
 from turnlog.domain.errors import CorruptLog, InvalidInput, OutcomeUnknown, StoreUnavailable, TurnlogError
 from turnlog.projections.view_store import WriteUndone
 
@@ -56,11 +51,7 @@ QUICK = WriteConcern(w=1, j=False)
 SILENCES = 2
 """As many times ``timeout_s`` an answer is waited for: the server may wait for that long itself."""
 _DATABASE_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}", re.ASCII)
-_DUPLICATE = 11000
 _TOO_LARGE = frozenset({10334, 17280, 17419, 17420})
-_TRANSIENT = "TransientTransactionError"
-_UNKNOWN = "UnknownTransactionCommitResult"
-_NETWORK = (ConnectionFailure, WTimeoutError, WriteConcernError, ExecutionTimeout)
 
 
 class Server(NamedTuple):
@@ -125,6 +116,7 @@ class Client:
     def _open(self) -> None:
         self._pid = os.getpid()
         self._databases: dict[str, Database[Document]] = {}
+        self._abandoned = Abandoned()
         if self._given is not None:
             self._client: pymongo.MongoClient[Document] = self._given
             return
@@ -144,6 +136,8 @@ class Client:
             )
         except (ConfigurationError, InvalidURI, ValueError, TypeError) as error:
             raise InvalidInput("url", "expected mongodb://host/database with options that pymongo knows") from error
+        self._forgotten = weakref.finalize(self, _close_forgotten, self._client, self._pid)
+        self._forgotten.atexit = False
 
     def __repr__(self) -> str:
         return f"<Client {self.name}>"
@@ -200,15 +194,22 @@ class Client:
         self.require_transactions()
         with self.client.start_session() as session:
             self.begin(session)
-            try:
+            with self.committing(session):
                 yield session
-                self.commit(session)
-            except BaseException as error:
-                self.undo(session)
-                meant = told(error)
-                if meant is error:
-                    raise
-                raise meant from error
+
+    @contextmanager
+    def committing(self, session: Session) -> Generator[None, None, None]:
+        """Commit the transaction at the end, or undo it if that raises; see ``transaction``."""
+        try:
+            yield
+            self.commit(session)
+        except BaseException as error:
+            meant = self.undone(session, error)
+            if isinstance(meant, Undone):
+                self.end_abandoned()
+            if meant is error:
+                raise
+            raise meant from error
 
     @contextmanager
     def reading(self) -> Generator[Session | None, None, None]:
@@ -221,6 +222,8 @@ class Client:
 
     def begin(self, session: Session) -> None:
         """Begin a transaction in which everything read is of one moment."""
+        self._abandoned.begun(session)
+        self.end_what_broke()
         session.start_transaction(
             read_concern=ReadConcern("snapshot"),
             write_concern=self.write_concern,
@@ -238,9 +241,10 @@ class Client:
             try:
                 session.commit_transaction()
             except PyMongoError as error:
-                if not error.has_error_label(_UNKNOWN):
+                if not error.has_error_label(UNKNOWN):
                     raise
                 if monotonic() > deadline:
+                    self._abandoned.left(session)
                     raise Lost from error
             else:
                 return
@@ -250,6 +254,27 @@ class Client:
         if session.in_transaction:
             with suppress(PyMongoError):
                 session.abort_transaction()
+            self._abandoned.left(session)
+
+    def undone(self, session: Session, error: BaseException) -> BaseException:
+        """Undo a transaction in which ``error`` was raised; return what that means, see ``told``."""
+        self.undo(session)
+        meant = told(error)
+        if isinstance(meant, Broken | Lost):
+            self._abandoned.is_due = True
+            self.end_what_broke()
+        return meant
+
+    def end_abandoned(self, *, now: bool = False) -> int:
+        """End transactions that nobody will end, and return how many; without ``now`` it is not looked too often."""
+        if now:
+            return self._abandoned.end(self.client)
+        return self._abandoned.end_now_and_then(self.client)
+
+    def end_what_broke(self) -> None:
+        """The same at once, if a connection broke in the midst of one."""
+        if self._abandoned.is_due:
+            self._abandoned.end(self.client)
 
     # --- what the server is -------------------------------------------------------------------------------------------
 
@@ -278,7 +303,8 @@ class Client:
         """
         if not self.server.replicated:
             words = f"{what} takes a transaction, and a standalone server has none"
-            raise StoreUnavailable(f"{self.name}: {words}; run it as a replica set (of one member)")
+            do = "start mongod with --replSet NAME and call rs.initiate() once: one member is enough"
+            raise StoreUnavailable(f"{self.name}: {words}; {do}")
 
     # --- errors, end --------------------------------------------------------------------------------------------------
 
@@ -320,54 +346,18 @@ class Client:
             return
         self._closed = True
         if self._pid == os.getpid() and self._given is None:
+            self._forgotten.detach()
             with suppress(PyMongoError):
                 self._client.close()
 
 
-def told(error: BaseException) -> BaseException:
-    """Return what an error of the driver's inside an append means to it; any other as it is."""
-    if not isinstance(error, PyMongoError):
-        return error
-    if is_duplicate(error):
-        return _caused(Undone() if of_place(error) else Taken(), error)
-    if error.has_error_label(_UNKNOWN):
-        return _caused(Lost(), error)
-    if error.has_error_label(_TRANSIENT):
-        return _caused(Broken() if isinstance(error, AutoReconnect) else Undone(), error)
-    return error
+def _close_forgotten(client: "pymongo.MongoClient[Document]", pid: int) -> None:
+    """Close a driver's client whose store was dropped without being closed: by itself it would only warn.
 
-
-def told_of_one(error: BaseException) -> BaseException:
-    """As ``told``, of a statement that is no part of a transaction: where the connection broke, it may be done."""
-    if isinstance(error, ServerSelectionTimeoutError):
-        return _caused(Broken(), error)
-    if isinstance(error, _NETWORK):
-        return _caused(Lost(), error)
-    return told(error)
-
-
-def is_duplicate(error: PyMongoError) -> bool:
-    """Return whether a unique index refused it."""
-    return isinstance(error, DuplicateKeyError) or bool(_refused(error))
-
-
-def of_place(error: PyMongoError) -> bool:
-    """Return whether it was the number of a document that was taken, and not what it is to hold."""
-    details = _refused(error) or (error.details if isinstance(error, OperationFailure) else None) or {}
-    return list(details.get("keyPattern", ())) == ["_id"] or "index: _id_" in str(details.get("errmsg", ""))
-
-
-def _refused(error: PyMongoError) -> Document | None:
-    """Return what a unique index says of the first of several documents that it refused."""
-    if not isinstance(error, BulkWriteError):
-        return None
-    found = (one for one in error.details.get("writeErrors", ()) if one.get("code") == _DUPLICATE)
-    return next(found, None)
-
-
-def _caused(raised: Exception, error: BaseException) -> Exception:
-    raised.__cause__ = error
-    return raised
+    In a thread, since nobody knows where, and under which locks, the interpreter collects what it collects.
+    """
+    if pid == os.getpid():
+        threading.Thread(target=client.close, name="turnlog closing", daemon=True).start()
 
 
 def _parsed(url: str) -> tuple[str, str | None]:

@@ -7,7 +7,8 @@
      keys: [{name: "message:m-1", version: 3, fingerprint: <bytes>, seal: <bytes>}],
      snapshot: {version: 4, revision: 1, hash: <bytes>, state: <bytes>, seal: <bytes>}}
 
-What it has not is left out. An append of much is split into several documents, committed by one transaction.
+What it has not is left out. An append of much is split into several documents, committed by one transaction or, on a
+standalone server, by a plan: then they have a field ``open`` until all of it is done (plans.py).
 """
 
 from collections.abc import Iterable, Iterator, Sequence

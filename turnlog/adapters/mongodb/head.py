@@ -17,10 +17,13 @@ from bson import ObjectId
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from turnlog.adapters.attempt import Lost, Taken, Undone
-from turnlog.adapters.mongodb.client import Client, Session, is_duplicate, of_place, told_of_one
+from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.adapters.mongodb.documents import Document, placed
+from turnlog.adapters.mongodb.outcomes import is_duplicate, of_place, told_of_one
+from turnlog.adapters.mongodb.plans import OPEN, Plans
 
 _PLACE = {"_id": 1, "position": 1, "erasures": 1}
+_SEEN = {**_PLACE, f"{OPEN}.first": 1}
 _NEWEST: Sequence[tuple[str, int]] = [("_id", -1)]
 _TRIES = 10
 """So many times a number is tried for at once, before there is a pause."""
@@ -33,13 +36,26 @@ class Head:
         self._client = client
         self._events = events
         self._lasting = client.durability == "full"
+        self._plans = Plans(client, events)
         self._known: Document | None = None
         """The newest document's place, where it is known to last."""
 
     def newest(self, *, local: bool = False, session: Session | None = None) -> Document:
         """Return the place of the newest document; ``local``: also of one that may not last."""
         events = self._client.collection(self._events, local=local)
-        return events.find_one({}, _PLACE, sort=_NEWEST, session=session) or {"_id": 0, "position": 0, "erasures": 0}
+        return events.find_one({}, _SEEN, sort=_NEWEST, session=session) or {"_id": 0, "position": 0, "erasures": 0}
+
+    def end_plan(self, newest: Document | None = None) -> Document:
+        """End what somebody did not live to end, if there is something; return the place of the newest document.
+
+        Raises:
+            Lost: the connection broke.
+        """
+        newest = newest or self.newest()
+        while OPEN in newest:
+            self._plans.end(newest)
+            newest = self.newest()
+        return newest
 
     def append(self, document: Document, *, erasures: int | None = None) -> int:
         """Insert one document after the newest; return the position of its last event.
@@ -87,6 +103,10 @@ class Head:
                 return None
             raise told_of_one(error) from error
         if made is None or made["commit"] != document["commit"]:
+            newest = self.newest()
+            if OPEN in newest:
+                self.end_plan(newest)
+                return None
             raise Undone if self._stands(document) else Taken
         self._know(made)
         return int(made["position"])
@@ -98,7 +118,7 @@ class Head:
             "position": {"$add": ["$position", n]},
             "erasures": "$erasures",
         }
-        steps: list[Document] = [{"$sort": {"_id": -1}}, {"$limit": 1}]
+        steps: list[Document] = [{"$sort": {"_id": -1}}, {"$limit": 1}, {"$match": {OPEN: {"$exists": False}}}]
         if erasures is not None:
             steps.append({"$match": {"erasures": erasures}})
         if self._must_stand(document):
@@ -149,7 +169,7 @@ class Head:
         """
         if not self._lasting:
             raise Undone
-        known = self._known or self.newest()
+        known = self._known or self.end_plan()
         given = placed([{**document, "commit": ObjectId()} for document in made], known)
         try:
             self._client.collection(self._events).insert_many(given, ordered=True)
@@ -174,12 +194,30 @@ class Head:
             Undone: somebody has erased something meanwhile.
         """
         after = self.newest(session=session)
+        if OPEN in after:
+            self.end_plan(after)
+            raise Undone
         if erasures is not None and after["erasures"] != erasures:
             raise Undone
         made = placed(documents, after, erasing=erasing)
         if made:
             self._client.collection(self._events).insert_many(made, session=session)
         return made[-1] if made else after
+
+    def insert_by_plan(
+        self, documents: Sequence[Document], *, erasures: int | None = None, erase: Sequence[str] = ()
+    ) -> Document:
+        """As ``insert``, without a transaction, and erase streams: see plans.py.
+
+        Raises:
+            Taken: of a version or key. Undone: somebody else was first. Lost: the connection broke.
+        """
+        self._known = None
+        self._plans.settle()
+        after = self.end_plan()
+        if erasures is not None and after["erasures"] != erasures:
+            raise Undone
+        return self._plans.perform(documents, after, erase)
 
     def settle(self) -> None:
         """Wait until everything that can be read here lasts.

@@ -19,10 +19,11 @@ from uuid import uuid4
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from turnlog.adapters.attempt import Undone
+from turnlog.adapters.attempt import Taken, Undone
 from turnlog.adapters.between_threads import Mutex
-from turnlog.adapters.mongodb.abandoned import end_abandoned, lives
-from turnlog.adapters.mongodb.client import Client, Session, is_duplicate, told
+from turnlog.adapters.mongodb.abandoned import lives
+from turnlog.adapters.mongodb.client import Client, Session
+from turnlog.adapters.mongodb.outcomes import is_duplicate
 from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
@@ -30,8 +31,6 @@ from turnlog.domain.errors import StoreUnavailable
 LOCK = " lock"
 LEASE_S = 60.0
 """A claim that was not renewed for so long is free."""
-LOOK_S = 0.5
-"""So often, at most, it is looked whether the lock is held by a process that is no more."""
 _PAUSE_S = 0.01
 
 
@@ -49,7 +48,6 @@ class Home:
         self._views = names.views
         self._mend = mend
         self._mutex = Mutex()
-        self._look = 0.0
 
     @contextmanager
     def read(self) -> Generator[ViewConnection, None, None]:
@@ -64,6 +62,12 @@ class Home:
         Raises:
             StoreUnavailable: the lock was not to be had in time.
         """
+        with self._client.ending(), self.transaction(wait=wait) as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self, *, wait: bool = True) -> Generator[ViewConnection | None, None, None]:
+        """As ``write``, for those who try again: what the transaction came to is not translated."""
         self._client.require_writable()
         deadline = monotonic() + (self._client.timeout_s if wait else 0)
         with self._mutex.held(self._client.timeout_s if wait else 0) as ours:
@@ -71,25 +75,18 @@ class Home:
                 self._refuse(wait=wait)
                 yield None
                 return
-            with self._client.ending(), self._client.client.start_session() as session:
+            with self._client.client.start_session() as session:
                 connection = ViewConnection(self._client, session=session)
                 while not self._begun(connection):
-                    if self._is_abandoned():
+                    if self._client.end_abandoned():
                         continue
                     if monotonic() >= deadline:
                         self._refuse(wait=wait)
                         yield None
                         return
                     sleep(_PAUSE_S)
-                with committing(self._client, session):
+                with self._client.committing(session):
                     yield connection
-
-    def _is_abandoned(self) -> bool:
-        """Look now and then whether the lock is held by a process that is no more; end that, and return whether so."""
-        if monotonic() < self._look:
-            return False
-        self._look = monotonic() + LOOK_S
-        return end_abandoned(self._client.client) > 0
 
     def _begun(self, connection: ViewConnection) -> bool:
         """Begin a transaction under the lock, in which nothing is left to be mended; return whether it was free."""
@@ -107,14 +104,13 @@ class Home:
         connection.written = []
         try:
             connection.held = self.hold(session)
-        except PyMongoError as error:
-            self._client.undo(session)
-            if is_duplicate(error) or isinstance(told(error), Undone):
+        except BaseException as error:
+            meant = self._client.undone(session, error)
+            if isinstance(meant, Undone | Taken):
                 return False
-            raise
-        except BaseException:
-            self._client.undo(session)
-            raise
+            if meant is error:
+                raise
+            raise meant from error
         return True
 
     def hold(self, session: Session) -> int:
@@ -157,7 +153,7 @@ class Bench:
         with self._client.ending(), self._client.client.start_session() as session:
             connection = ViewConnection(self._client, self.prefix, session)
             self.begin(connection)
-            with committing(self._client, session):
+            with self._client.committing(session):
                 yield connection
 
     def begin(self, connection: ViewConnection) -> bool:
@@ -167,8 +163,8 @@ class Bench:
         connection.written = []
         try:
             self._claims.renew(session, self._claim, self._owner)
-        except BaseException:
-            self._client.undo(session)
+        except BaseException as error:
+            self._client.undone(session, error)
             raise
         return True
 
@@ -193,6 +189,7 @@ class Claims:
                 return self.take(claim)
             if not _is_free(held["until"], held["host"], held["pid"]):
                 return None
+            self._client.end_abandoned(now=True)  # a transaction of the old owner's holds the claim
             taken = claims.replace_one({"_id": claim, "owner": held["owner"]}, place)
             return owner if taken.matched_count else None
         return owner
@@ -218,20 +215,6 @@ class Claims:
         """Return whether somebody builds there."""
         held = self._client.collection(self._views).find_one({"_id": claim})
         return held is not None and not _is_free(held["until"], held["host"], held["pid"])
-
-
-@contextmanager
-def committing(client: Client, session: Session) -> Generator[None, None, None]:
-    """Commit the transaction at the end, or undo it if that raises."""
-    try:
-        yield
-        client.commit(session)
-    except BaseException as error:
-        client.undo(session)
-        meant = told(error)
-        if meant is error:
-            raise
-        raise meant from error
 
 
 def of_the_server(error: Exception) -> bool:

@@ -1,9 +1,9 @@
 """The log in MongoDB (5.0 or newer, 6.0 is tested), by pymongo. Start with ``head.py``, then ``writing.py``.
 
-Atomicity: an append to one session is one document, inserted whole or not at all, on a standalone server too. What
-is appended to several sessions, what is too much for a document, and erasing, is a transaction of several documents:
-it takes a replica set. A version or a key that is taken is refused by a unique index; it is decided anew then, from
-what is read at one moment, until nobody else was first.
+Atomicity: an append to one session is one document, inserted whole or not at all. What is appended to several
+sessions, what is too much for a document, and erasing, is a transaction of several documents; on a standalone server,
+which has none, a plan that is committed as one document (plans.py). A version or a key that is taken is refused by a
+unique index; it is decided anew then, from what is read at one moment, until nobody else was first.
 Order: documents are numbered without gaps by inserting them (head.py), so they become visible in their order.
 Durability: ``full`` waits for a majority's journal, or that of a standalone server; ``normal`` waits for the server
 that is written to, whose journal follows a moment later (client.py).
@@ -29,6 +29,8 @@ _NAMES_AT_A_TIME = 4_000
 class MongoDBRecorder(MongoDBProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again, and erasing."""
 
+    expires = False
+
     def __init__(self, client: Client, names: Names, views: Forgetting | None = None) -> None:
         super().__init__(client, events_table=names.events, tracking_table=names.tracking, originator_id_type="text")
         self.durability = client.durability
@@ -42,6 +44,12 @@ class MongoDBRecorder(MongoDBProcessRecorder):
             StoreError: a newer turnlog made them.
         """
         layout.prepare(self.client, self._names, (self._names.views, self._names.parked, self._names.trials))
+        self._end_plan()
+
+    def _end_plan(self) -> None:
+        if not self.client.read_only:
+            with self.client.ending():
+                self.head.end_plan()
 
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches``, see ``Recorder``: asked again until nobody else was first."""
@@ -137,6 +145,7 @@ class MongoDBRecorder(MongoDBProcessRecorder):
 
     def check(self) -> list[str]:
         """Return what the server's own check finds, and where the log's numbers have gaps."""
+        self._end_plan()
         return upkeep.check(self.client, self._names)
 
     def size_bytes(self) -> int | None:

@@ -69,7 +69,9 @@ class MongoDBAggregateRecorder(OriginatorRecorder):
             return int(self.head.newest()["position"])
         if len(made) == 1 and kwargs.get("tracking") is None:
             return self.head.append(made[0])
-        self.client.require_transactions("what is appended to several originators")
+        if not self.client.server.replicated and kwargs.get("tracking") is None:
+            return int(self.head.insert_by_plan(made)["position"])
+        self.client.require_transactions("what is recorded together with a tracking")
         with self.client.transaction() as session:
             place = self.head.insert(session, made)
             self._also(session, **kwargs)

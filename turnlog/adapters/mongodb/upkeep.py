@@ -4,7 +4,6 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
-from turnlog.adapters.mongodb.abandoned import end_abandoned
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.names import Names
 
@@ -22,7 +21,7 @@ def check(client: Client, names: Names) -> list[str]:
     """Return what ``validate`` finds, and where numbers and positions do not follow each other."""
     found: list[str] = []
     with client.translating():
-        end_abandoned(client.client)
+        client.end_abandoned(now=True)
         said = client.database.command("validate", names.events, background=True)  # which keeps nobody out
         found += [f"{names.events}: {words}" for words in said.get("errors", ())]
         events = client.collection(names.events)
@@ -87,7 +86,7 @@ def scrub(client: Client, names: Names, *, vacuum: bool) -> list[str]:
     """
     client.require_writable()
     with client.translating():
-        end_abandoned(client.client)
+        client.end_abandoned(now=True)
         synced = _tried(client.client.admin, "fsync", 1)
         compacted = vacuum and all(
             _tried(client.database, "compact", name, force=True)

@@ -1,8 +1,8 @@
 """Views in MongoDB, in the log's database. They take a replica set: their rows and checkpoints are one transaction.
 
-Documents of the built-in views are in session_rows.py and message_rows.py, their queries in queries.py; which lock
-keeps whom out is in places.py, how one generation takes the place of another in swapping.py, and what an application's
-projection is given in view_connection.py.
+On a standalone server each process has its own, in memory (connect.py). Documents of the built-in views are in
+session_rows.py and message_rows.py, their queries in queries.py; which lock keeps whom out is in places.py, how one
+generation takes the place of another in swapping.py, and what a projection is given in view_connection.py.
 """
 
 from collections.abc import Generator, Iterator
@@ -29,6 +29,7 @@ from turnlog.projections.applying import Applied
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.message_search import MessageSearch
 from turnlog.projections.session_index import SessionIndex
+from turnlog.projections.standing import until_it_stands
 from turnlog.projections.view_store import Checkpoint, StoredView, View, ViewStore
 
 PAGE = 2_000
@@ -93,7 +94,7 @@ class MongoDBViews:
     def hold_still(self, session: Session) -> None:
         """Keep views from being written until the transaction of ``session`` ends; for those who erase."""
         if self._swaps.is_planned():
-            with self._home.write():
+            with self._home.transaction():
                 pass
         self._home.hold(session)
 
@@ -107,6 +108,7 @@ class MongoDBViews:
         self._books.forget(connection, stream)
         return forget_in(self._views, self, connection, stream)
 
+    @until_it_stands
     def discard_builds(self) -> list[str]:
         """Drop what unfinished rebuilds and checks left behind; return the views that are being built right now."""
         if self.read_only:

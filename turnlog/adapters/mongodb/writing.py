@@ -1,30 +1,29 @@
-"""What an append writes to MongoDB: one document where that is enough, else a transaction of several; and erasing."""
+"""What an append writes to MongoDB: one document where that is enough, else a transaction of several; and erasing.
 
-from collections.abc import Generator, Iterator, Sequence
+Where there are no transactions, it is a plan (plans.py).
+"""
+
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from threading import RLock
-from typing import Any, Protocol
+from typing import Protocol
 
 import pymongo
-from pymongo import UpdateOne
 
 from turnlog.adapters import process_fork
 from turnlog.adapters.attempt import Lost, Taken
 from turnlog.adapters.mongodb import documents
-from turnlog.adapters.mongodb.abandoned import end_abandoned
 from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.adapters.mongodb.documents import Document
+from turnlog.adapters.mongodb.erasing import erase_stream
 from turnlog.adapters.mongodb.head import Head
 from turnlog.adapters.reading import Inside, Reading
-from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow
 
 PATIENCE_S = 5.0
 """After so long without an answer it is looked what is in the way, and the same sent again."""
-_PAGE = 500
-"""Documents that are read and changed at a time."""
 
 
 class Turn:
@@ -134,8 +133,11 @@ class Appending:
         if len(made) == 1 and not erasing:
             with self.turn:
                 return documents.positions(batches, self._append(made[0], erasures))
-        what = "erasing" if erasing else "what is appended to several sessions, or is that much,"
-        self._client.require_transactions(what)
+        if not self._client.server.replicated:
+            with self.turn:
+                erased = [batch.stream for batch in batches if batch.erase]
+                place = self._head.insert_by_plan(made, erasures=erasures, erase=erased)
+            return documents.positions(batches, place["position"])
         with self._writing(erasing=erasing) as session:
             place = self._head.insert(session, made, erasures=erasures, erasing=erasing)
             for batch in batches:
@@ -144,11 +146,12 @@ class Appending:
         return documents.positions(batches, place["position"])
 
     def _append(self, document: Document, erasures: int | None) -> int:
+        self._client.end_what_broke()
         try:
             with pymongo.timeout(min(PATIENCE_S, self._client.timeout_s)):
                 return self._head.append(document, erasures=erasures)
         except Lost:  # the number may be held by a transaction whose process is no more
-            end_abandoned(self._client.client)
+            self._client.end_abandoned()
             raise
 
     @contextmanager
@@ -160,28 +163,7 @@ class Appending:
 
     def _erase(self, session: Session, stream: str) -> None:
         """Destroy the content of every event of a stream, with its keys, snapshots and view rows."""
-        events = self._client.collection(self._recorder.events)
-        for page in _pages(events.find({"stream": stream}, {"events.state": 1}, session=session, batch_size=_PAGE)):
-            events.bulk_write([_erased(document) for document in page], ordered=False, session=session)
+        erase_stream(self._client.collection(self._recorder.events), stream, session)
         if self._views is not None:
             tenant, _, session_id = stream.partition("/")
             self._views.forget(session, tenant, session_id)
-
-
-def _erased(document: Document) -> UpdateOne:
-    states = {f"events.{n}.state": erase(event["state"]) for n, event in enumerate(document.get("events", ()))}
-    change: Document = {"$unset": {"keys": "", "snapshot": ""}}
-    if states:
-        change["$set"] = states
-    return UpdateOne({"_id": document["_id"]}, change)
-
-
-def _pages(found: Any) -> Iterator[list[Document]]:
-    page: list[Document] = []
-    for document in found:
-        page.append(document)
-        if len(page) == _PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
