@@ -36,6 +36,7 @@ class OnServer(StoreMachine):
     """On a server that the fixture named ``kind`` starts."""
 
     kind: ClassVar[str]
+    fewer: ClassVar[int] = FEWER
     server: ClassVar[Server]
 
     def new_url(self) -> str:
@@ -59,6 +60,7 @@ class OnRedis(OnServer):
 
 class OnRedisCluster(OnServer):
     kind = "redis_cluster"
+    fewer = 3 * FEWER
 
 
 class OnMongoDB(OnServer):
@@ -89,4 +91,5 @@ def test_the_store_and_the_model_agree_for_long(machine: type[StoreMachine]) -> 
 
 
 def _fitting(machine: type[StoreMachine], wanted: settings) -> settings:
-    return settings(wanted, max_examples=wanted.max_examples // FEWER) if issubclass(machine, OnServer) else wanted
+    fewer = machine.fewer if issubclass(machine, OnServer) else 1
+    return settings(wanted, max_examples=wanted.max_examples // fewer)

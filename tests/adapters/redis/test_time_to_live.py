@@ -69,8 +69,9 @@ def test_a_session_ends_as_a_whole(store: turnlog.ConversationStore, expire: Lat
     for session_id in ("gone", "stays"):
         session = store.session(session_id, user_id="alice", agent="a")
         session.enter_route("r")
-        for n in range(120):
-            session.add_message("user", f"{n}", message_id=f"m-{n}")
+        for first in range(0, 120, 40):
+            said = range(first, first + 40)
+            session.add_messages([{"role": "user", "content": f"{n}", "message_id": f"m-{n}"} for n in said])
     assert len(store.sessions().items) == 2
     expire("gone")
     assert not store.exists("gone")
