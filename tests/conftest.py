@@ -27,6 +27,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG = frozenset(("faults", "machine", "kit", "test_docs.py", "test_package.py", "test_conversations_checked.py"))
+"""Files and folders whose tests take long."""
+
+
+@pytest.hookimpl(trylast=True)  # after their order was shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have long tests begin first: to one that begins last, all other processes of the run wait."""
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
+
+
 def pytest_report_header() -> str:
     """Say at the top whether the real conversations take part."""
     return f"real conversations: {DATA}" if DATA.is_dir() else f"real conversations: NOT TESTED, no {DATA}"
@@ -154,9 +164,15 @@ def mariadb_again(mariadb: servers.MariaDB) -> Again:
     return Again(mariadb)
 
 
+@pytest.fixture(scope="session")
+def mongodb_again(mongodb: servers.MongoDB) -> Again:
+    """Its databases where stores have been."""
+    return Again(mongodb)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "mariadb", "redis", "mongodb"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A store on every backend that does not exist yet, or that is there (on PostgreSQL and MariaDB) and is empty."""
+    """A store on every backend: it does not exist yet or, on the servers but Redis, is there and empty."""
     yield from place(request, request.param)
 
 
@@ -165,7 +181,7 @@ def place(request: pytest.FixtureRequest, backend: str) -> Iterator[str]:
     match backend:
         case "memory":
             yield "memory://"
-        case "postgresql" | "mariadb":
+        case "postgresql" | "mariadb" | "mongodb":
             places: Again = request.getfixturevalue(f"{backend}_again")
             given = places.take()
             yield given

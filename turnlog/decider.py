@@ -174,7 +174,7 @@ class Decider:
 
     def _may_be_gone(self) -> bool:
         """Return whether what was read may be gone: rolled back with what was pending, or expired (on Redis)."""
-        return self.recorder.durability == PENDING or getattr(self.recorder, "expires", False)
+        return self.recorder.durability == PENDING or self.recorder.expires
 
     def _stands(self, reader: Reader, known: Loaded) -> bool:
         """Return whether what is known is still there."""

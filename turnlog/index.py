@@ -6,6 +6,7 @@ log, which is never stale, and take the place of their rows.
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -194,9 +195,18 @@ class Index:
             before = rows[-1].updated_position
 
     def _overlaid(self, behind: frozenset[str]) -> Iterator[SessionSummary]:
-        """Yield every session: the view's rows, and those that it has not caught up with, live."""
+        """Yield every session: the view's rows, and those that it has not caught up with, live.
+
+        Which is written to meanwhile may come to stand at the beginning, where the walk has been: it is yielded then.
+        """
         where = SessionFilter(tenant=self._tenant, without=tuple(behind))
-        yield from (row.summary for row in self.rows(where))
+        began, seen = 0, set[str]()
+        for row in self.rows(where):
+            began = began or row.updated_position
+            seen.add(row.summary.session_id)
+            yield row.summary
+        moved = takewhile(lambda row: row.updated_position > began, self.rows(where))
+        yield from (row.summary for row in moved if row.summary.session_id not in seen)
         live = (self._live_row(session_id) for session_id in behind)
         yield from (row.summary for row in live if row is not None)
 

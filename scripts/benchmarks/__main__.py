@@ -23,6 +23,7 @@ from scripts.benchmarks import (
     postgresql,
     processes,
     reading,
+    redis,
     report,
     storage,
     views,
@@ -57,6 +58,8 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
         "pg-read": postgresql.read,
         "pg-views": postgresql.views,
         "pg-asyncio": postgresql.concurrent,
+        "redis": redis.append,
+        "redis-cluster": redis.cluster,
     }
 )
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import turnlog
@@ -19,6 +20,7 @@ from turnlog.adapters.transfer.restore import RestoreProgress, restore_log
 from turnlog.testing.strategies import json_objects, text
 
 
+@cache
 def long_log() -> bytes:
     """Return the export of a log that is longer than what is committed at once."""
     with turnlog.open("memory://") as store:
@@ -201,6 +203,7 @@ def do(session: turnlog.Session, operation: Operation) -> None:  # noqa: C901, P
             others[operation[0]]()
 
 
+@settings(max_examples=25)
 @given(histories)
 def test_restoring_an_export_is_the_identity(history: list[tuple[str, Operation]]) -> None:
     """Whatever was done to some sessions, the restored log has the same events, keys, heads and states."""

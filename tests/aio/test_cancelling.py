@@ -9,6 +9,7 @@ import pytest
 
 from tests.aio.running import turns, until
 from turnlog import RebuildProgress, aio
+from turnlog.projections import building
 
 TASKS = 300
 SLOWEST_S = 0.004
@@ -153,13 +154,14 @@ def test_a_timeout_inside_a_turn_drops_it(url: str) -> None:
     asyncio.run(main())
 
 
-def test_a_long_call_is_interrupted(url: str) -> None:
+def test_a_long_call_is_interrupted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild whose task is cancelled stops at the next page, and goes on when it is called again."""
+    monkeypatch.setattr(building, "PAGE", 100)
 
     async def main() -> None:
         async with aio.open(url) as store:
             session = await store.session("s")
-            await session.add_messages([{"role": "user", "content": "hi"}] * 20_010)
+            await session.add_messages([{"role": "user", "content": "hi"}] * 210)
             told: list[RebuildProgress] = []
 
             def tell(progress: RebuildProgress) -> None:

@@ -257,19 +257,17 @@ def test_an_inner_turn_has_no_command_id_of_its_own(session: Session) -> None:
         session.turn(command_id="k-1")
 
 
-MANY = 100_000
-
-
-def test_idempotent_after_a_hundred_thousand_events(url: str) -> None:
-    """Ids used before 100,000 further events, on a session that was closed since, are still known."""
+def test_idempotent_after_many_events(url: str) -> None:
+    """Ids used before 100,000 further events (10,000 on a server), on a session that was closed since, are known."""
+    many = 100_000 if url.startswith(("memory", "sqlite")) else 10_000
     with turnlog.open(url, durability="normal") as store:
         session = store.session("s-1")
         message = session.add_message("user", "hi", message_id="m-1")
         collected = session.collect(n=1, command_id="k-1")
-        say_many(session, MANY)
+        say_many(session, many)
         session.complete()
         for handle in (session, store.get("s-1")):
-            assert handle.version == MANY + 4
+            assert handle.version == many + 4
             assert handle.add_message("user", "hi", message_id="m-1") == message
             assert handle.collect(n=1, command_id="k-1") == collected
             with pytest.raises(IdempotencyConflict):

@@ -1,4 +1,4 @@
-"""Snapshots: a session of 100,000 events costs what one of 100 does; one that lies, or is damaged, is not believed."""
+"""Snapshots: a long session costs what a short one does; one that lies, or is damaged, is not believed."""
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
@@ -56,12 +56,12 @@ def opened(backend: Backend, store: ConversationStore) -> tuple[Counting, Callab
     return counting, lambda: Session(SessionWriter(decider, decider.load("s-1"), lambda _: None), store)
 
 
-LONG = 100_000
+LONG = 20_000
 FEW = 300
 
 
 def test_opening_a_long_session_reads_few_rows(sqlite_url: str) -> None:
-    """Opening, its last messages, adding to it, a repetition and a tool's return read a few hundred of 100,000 rows."""
+    """Opening, its last messages, adding to it, a repetition and a tool's return read a few hundred of 20,000 rows."""
     with turnlog.open(sqlite_url, durability="normal") as store:
         session = store.session("s-1")
         for _ in range(LONG // 10_000):

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 import turnlog
-from turnlog import ConversationStore, InvalidInput, Message, Session, SessionGone
+from turnlog import ConversationStore, InvalidInput, Message, Session, SessionGone, index
+from turnlog.adapters.connect import connect
 
 Said: TypeAlias = dict[str, Any]
 
@@ -154,9 +155,9 @@ def _after_first(use: Callable[[], object]) -> Callable[[Message], int]:
 
 def test_a_session_deleted_while_it_is_read_is_gone(store: ConversationStore, session: Session) -> None:
     """Content destroyed in the midst of a reading is told as that, never as damage or as a shorter history."""
-    session.add_messages([user(f"{n}") for n in range(5_000)])
+    session.add_messages([user(f"{n}") for n in range(600)])
     with pytest.raises(SessionGone):
-        session.history(max_tokens=5_000, count=_after_first(store.get("s-1").delete))
+        session.history(max_tokens=600, count=_after_first(store.get("s-1").delete))
 
 
 @pytest.mark.parametrize("read", [Session.events, Session.replay])
@@ -164,7 +165,7 @@ def test_a_replay_of_a_session_deleted_meanwhile_is_gone(
     store: ConversationStore, session: Session, read: Callable[[Session], Iterator[object]]
 ) -> None:
     """Replaying and reading events stop where the session was deleted in between."""
-    session.add_messages([user(f"{n}") for n in range(2_500)])
+    session.add_messages([user(f"{n}") for n in range(600)])
     reading = read(session)
     next(reading)
     store.get("s-1").delete()
@@ -200,6 +201,31 @@ def test_pages_of_messages_are_stable_where_the_view_is_overlaid(sqlite_url: str
         session.remove_message("m-0")
         page = reader.messages(user_id="alice", cursor=page.next_cursor)
         assert contents(page.items) == ["2", "1"]
+
+
+def test_counting_misses_no_session_that_moves(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the view is overlaid all sessions are walked through; one that is written to meanwhile is counted once."""
+    with turnlog.open(sqlite_url) as store:
+        for i in range(4):
+            store.session(f"s-{i}", user_id="alice")
+        store.catch_up()
+        backend = connect(sqlite_url, durability="full", engine=None, options={"read_only": True})
+        views: Any = backend.views
+        select = views.select_sessions
+        moving = [store.get("s-0"), store.get("s-2")]
+
+        def select_slowly(*args: Any, **kwargs: Any) -> Any:
+            rows = select(*args, **kwargs)
+            if moving:
+                moving.pop().add_message("user", "hi")
+                store.catch_up()
+            return rows
+
+        monkeypatch.setattr(views, "select_sessions", select_slowly)
+        monkeypatch.setattr(index, "_PAGE", 1)
+        with turnlog.open(backend) as reader:
+            store.get("s-3").add_message("user", "hi")
+            assert reader.stats().sessions == 4
 
 
 @pytest.mark.parametrize("counted", [None, -1, 1.5, True])

@@ -1,5 +1,9 @@
-"""The backends on which faults are tried. To have another server take part, add its name to ``SERVERS``."""
+"""The backends on which faults are tried. To have another server take part, add its name to ``SERVERS``.
 
+``TURNLOG_THOROUGH=5`` tries five times as many instants and damages of those kinds where one is like the other.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -16,6 +20,7 @@ from tests.servers import (
     redis_server_or_skip,
 )
 
+THOROUGH = int(os.environ.get("TURNLOG_THOROUGH", "1"))
 SERVERS = ("postgresql", "mariadb", "redis", "mongodb")
 """Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
 

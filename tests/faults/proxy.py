@@ -1,6 +1,6 @@
 """A TCP proxy that cuts connections where a test wants it. It knows no protocol: it may look for bytes, that is all.
 
-One thread a direction and connection. What is to happen next is armed by the test, and happens once.
+One thread a direction and connection. What is to happen next is armed by the test.
 """
 
 import random
@@ -44,12 +44,16 @@ COMMIT = rb"COMMIT(?!TED| AND)|commitTransaction|" + APPEND.sha
 
 
 class Cut(NamedTuple):
-    """A cut of the connection whose client next sends a chunk that matches ``pattern``, after ``skip`` such chunks."""
+    """A cut of the connection whose client next sends a chunk that matches ``pattern``, after ``skip`` such chunks.
+
+    One that ``lasts`` falls again and again, until something else is armed.
+    """
 
     when: When
     how: How
     pattern: bytes = b""
     skip: int = 0
+    lasts: bool = False
 
 
 class Proxy:
@@ -106,7 +110,11 @@ class Proxy:
                 self._armed[0] = cut._replace(skip=cut.skip - 1)
                 return None
             self.cuts += 1
-            return self._armed.pop(0)
+            return cut if cut.lasts else self._armed.pop(0)
+
+    def told(self, chunk: bytes) -> bytes:
+        """Return what a client gets of what the server says."""
+        return chunk
 
     def forget(self, link: "_Link") -> None:
         """Take note that a connection is over."""
@@ -213,6 +221,7 @@ class _Link:
             self._server.sendall(chunk)
 
     def _from_server(self, chunk: bytes) -> None:
+        chunk = self._proxy.told(chunk)
         cut, self._cut = self._cut, None
         if cut is None:
             self._client.sendall(chunk)

@@ -14,18 +14,17 @@ from typing import NamedTuple
 import pytest
 
 import turnlog
+from tests.faults.conftest import THOROUGH
 from tests.faults.processes import Victim, together
 from turnlog.domain.errors import StoreError
 
 pytestmark = pytest.mark.slow
-ROUNDS = 24
-SESSIONS = 400
+ROUNDS = 8 * THOROUGH
+SESSIONS = 200
 """So many that a rebuild takes longer than most kills."""
 NOTICED_S = 20.0
 """In so long a server has noticed that a process was killed."""
-UNSTEADY = "a reader on Redis once saw fewer sessions than before"
-"""Known, and not mended yet."""
-LONGEST_S = 0.25
+LONGEST_S = 0.15
 """From the rebuild's beginning to the kill."""
 
 
@@ -81,10 +80,8 @@ def writer(url: str) -> Iterator[Victim]:
     victim.kill()
 
 
-def test_killed_rebuilds(request: pytest.FixtureRequest, url: str, writer: Victim, tmp_path: Path) -> None:
+def test_killed_rebuilds(url: str, writer: Victim, tmp_path: Path) -> None:
     """The views answer throughout, never with less than before, and the next rebuild succeeds."""
-    if url.startswith("redis:"):
-        request.applymarker(pytest.mark.xfail(reason=UNSTEADY, strict=False))
     dice = random.Random(10)  # noqa: S311 - no secret
     with turnlog.open(url, durability="normal") as store:
         seen = Seen(SESSIONS, 3 * SESSIONS)
@@ -110,7 +107,7 @@ def rebuild_often(url: str) -> int:
     """Rebuild the views a few times; return how often that was done here, and not by somebody else just then."""
     done = 0
     with turnlog.open(url, durability="normal") as store:
-        for _ in range(5):
+        for _ in range(3):
             with suppress(StoreError):
                 store.rebuild()
                 done += 1
@@ -134,7 +131,7 @@ def test_two_rebuilders(url: str, writer: Victim) -> None:
             seen = look(store, seen)
             list(writer.reports(0))
         rebuilding.join()
-        assert sum(done) >= 5
+        assert sum(done) >= 3
         report = store.verify()
         assert report.ok, report.failures
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 
 import turnlog
-from tests.faults.conftest import SERVERS
+from tests.faults.conftest import SERVERS, THOROUGH
 from tests.faults.processes import DEADLINE_S, Victim
 from turnlog.domain.errors import RuleViolation, SessionNotFound, StoreError
 
 pytestmark = pytest.mark.slow
-STORES = 10
+STORES = 3 * THOROUGH
 ROUNDS = 6
 """Rounds a store; in each, two processes are killed."""
 LONGEST_S = 0.2
@@ -127,7 +127,7 @@ def write_on(report: Connection, url: str, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("shared_url", "seed"),
-    [*(("sqlite", seed) for seed in range(STORES)), *((name, seed) for name in SERVERS for seed in range(2))],
+    [*(("sqlite", seed) for seed in range(STORES)), *((name, seed) for name in SERVERS for seed in range(THOROUGH))],
     indirect=["shared_url"],
 )
 def test_killed_at_any_instant(shared_url: str, seed: int) -> None:

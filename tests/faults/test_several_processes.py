@@ -15,9 +15,9 @@ from tests.faults.processes import Victim, alone, together
 from turnlog import events as e
 from turnlog.domain.errors import ConcurrencyConflict, IdempotencyConflict, StoreUnavailable
 
-N = 8
+N = 5
 """Processes at once."""
-EACH = 40
+EACH = 20
 """Writes of each."""
 LONG_S = 60.0
 """How long a test waits for what must happen."""

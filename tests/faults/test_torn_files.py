@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import THOROUGH
 from tests.faults.damage import KINDS, PAGE_KINDS, Damage, Files, Prepared, damages, examine, prepare
 from tests.faults.script import past
 
-WAL_DAMAGES = 40
+WAL_DAMAGES = 16 * THOROUGH
 """Of each kind, to each of two logs."""
-MAIN_DAMAGES = 26
+MAIN_DAMAGES = 10 * THOROUGH
 """Of each kind, to each of two files."""
 KNOWN = {
     "a topic became NULL": Damage("zero", 217505, 32, 1),

@@ -278,6 +278,8 @@ def line_of(batches: Sequence[Batch], first: int) -> Line:
 class FileRecorder:
     """turnlog's recorder on such a folder. Everything is held in memory; each answer reads first what was added."""
 
+    expires = False
+
     def __init__(self, path: str | Path, *, durability: str = "full", segment_bytes: int = 1 << 20) -> None:
         self.durability = durability
         self.folder = Folder(Path(path), durability=durability, segment_bytes=segment_bytes)

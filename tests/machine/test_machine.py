@@ -36,6 +36,7 @@ class OnServer(StoreMachine):
     """On a server that the fixture named ``kind`` starts."""
 
     kind: ClassVar[str]
+    fewer: ClassVar[int] = FEWER
     server: ClassVar[Server]
 
     def new_url(self) -> str:
@@ -57,12 +58,18 @@ class OnRedis(OnServer):
     kind = "redis"
 
 
+class OnRedisCluster(OnServer):
+    kind = "redis_cluster"
+    fewer = 3 * FEWER
+
+
 class OnMongoDB(OnServer):
     kind = "mongodb"
 
 
 @pytest.fixture(
-    params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnMongoDB], ids=lambda machine: machine.__name__
+    params=[OnMemory, OnSQLite, OnPostgreSQL, OnMariaDB, OnRedis, OnRedisCluster, OnMongoDB],
+    ids=lambda machine: machine.__name__,
 )
 def machine(request: pytest.FixtureRequest) -> type[StoreMachine]:
     """The state machine on each backend."""
@@ -84,4 +91,5 @@ def test_the_store_and_the_model_agree_for_long(machine: type[StoreMachine]) -> 
 
 
 def _fitting(machine: type[StoreMachine], wanted: settings) -> settings:
-    return settings(wanted, max_examples=wanted.max_examples // FEWER) if issubclass(machine, OnServer) else wanted
+    fewer = machine.fewer if issubclass(machine, OnServer) else 1
+    return settings(wanted, max_examples=wanted.max_examples // fewer)

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeAlias
 import turnlog
 from tests.servers.starting import Server
 
-Contents: TypeAlias = Mapping[str, Sequence[tuple[Any, ...]]]
-"""Rows by table."""
+Contents: TypeAlias = Mapping[str, Sequence[Any]]
+"""Rows by table, or documents by collection."""
 TIMES = 50
 """How often a place is given: what was deleted lies about in it."""
 

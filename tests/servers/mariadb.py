@@ -6,13 +6,12 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import pymysql
 
 from tests.servers.again import Contents
-from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, give, missing, template, unprivileged
+from tests.servers.starting import HOST, Private, Running, free_port, give, missing, template, unprivileged
 
 QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0", "innodb-flush-method": "nosync", "sync-frm": "0"}
 """For tests of function; those of crashes start a server without it."""
@@ -36,7 +35,7 @@ def mariadbd_or_skip() -> Path:
     )
 
 
-class MariaDB:
+class MariaDB(Private):
     """A server; ``url`` names no database.
 
     Its character set and collation are those that MariaDB has without a configuration (latin1, case does not count):
@@ -52,7 +51,6 @@ class MariaDB:
         self._user = unprivileged("mysql")
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-my-", dir="/tmp"))
         self._directory.chmod(0o755)
-        self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         shutil.copytree(self._template(), self._directory / "data", symlinks=True)
         give(self._directory, self._user)
@@ -126,42 +124,20 @@ class MariaDB:
             "socket": f"{here}/socket",
             "pid-file": f"{here}/pid",
             "tmpdir": str(here),
-            "log-error": f"{here}/log",
             "port": str(self.port),
         }
-        process: Any = subprocess.Popen(
-            [str(self._binary), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
-            **self._user,
-        )
-        self._process = process
-        deadline = monotonic() + READY_S
-        while not self._is_ready():
-            if process.poll() is not None or monotonic() > deadline:
-                log = here / "log"
-                said = log.read_text(errors="replace") if log.exists() else "nothing"
-                raise RuntimeError(f"MariaDB did not start; it said: {said[-2000:]}")
-            sleep(0.01)
+        command = [str(self._binary), "--no-defaults", *(f"--{name}={value}" for name, value in options.items())]
+        self._process = Running("MariaDB", command, here / "log", self._user)
+        self._process.wait(self._is_ready)
 
     def crash(self) -> None:
         """End it at once, without writing anything more."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(READY_S)
+        self._process.end()
 
     def stop(self) -> None:
         """End it and delete its files."""
         self.crash()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _is_ready(self) -> bool:
         try:

@@ -2,17 +2,17 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, missing
+from tests.servers.again import Contents
+from tests.servers.starting import HOST, READY_S, Private, Running, free_port, missing
 
 _SETTINGS = (
     "--nounixsocket",
@@ -36,7 +36,7 @@ def mongod_or_skip() -> Path:
     return Path(found or installed)
 
 
-class MongoDB:
+class MongoDB(Private):
     """Members of one replica set, on ports of this machine; ``url`` names no database.
 
     Args:
@@ -50,8 +50,9 @@ class MongoDB:
         base = str(_CHEAP) if cheap and os.access(_CHEAP, os.W_OK) else tempfile.gettempdir()
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-mongo-", dir=base))
         self.ports = [free_port() for _ in range(max(members, 1))]
-        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._processes: dict[int, Running] = {}
         self._databases = 0
+        self._client: pymongo.MongoClient[dict[str, Any]] | None = None
         self._is_initiated = False
         for port in self.ports:
             (self._directory / str(port)).mkdir()
@@ -75,6 +76,13 @@ class MongoDB:
         """Connect to one member directly, whatever it is."""
         return pymongo.MongoClient(HOST, port or self.port, directConnection=True)
 
+    @property
+    def _all(self) -> "pymongo.MongoClient[dict[str, Any]]":
+        """One connection for whatever is done often: to the primary, wherever it is."""
+        if self._client is None:
+            self._client = pymongo.MongoClient(self.url)
+        return self._client
+
     def new_place(self) -> str:
         """Return the URL of a database that does not exist yet."""
         self._databases += 1
@@ -83,8 +91,25 @@ class MongoDB:
 
     def drop_place(self, url: str) -> None:
         """Delete a database."""
-        with self.connect(self.primary()) as client:
-            client.drop_database(url.rpartition("/")[2].partition("?")[0])
+        self._all.drop_database(_database_of(url))
+
+    def shape(self, url: str) -> object:
+        """Return what is in a database, see ``Again``: its collections and their indexes."""
+        database = self._all[_database_of(url)]
+        return {name: database[name].index_information() for name in database.list_collection_names()}
+
+    def contents(self, url: str) -> Contents:
+        """Return the documents of every collection."""
+        database = self._all[_database_of(url)]
+        return {name: list(database[name].find()) for name in database.list_collection_names()}
+
+    def fill(self, url: str, contents: Contents) -> None:
+        """Have collections hold these documents alone."""
+        database = self._all[_database_of(url)]
+        for name, documents in contents.items():
+            database[name].delete_many({})
+            if documents:
+                database[name].insert_many(documents)
 
     def primary(self) -> int:
         """Wait for a member that can be written, and return its port."""
@@ -101,41 +126,23 @@ class MongoDB:
         port = port or self.port
         here = self._directory / str(port)
         options = [*_SETTINGS, *(["--replSet=turnlog"] if self._set else [])]
-        with (here / "log").open("ab") as log:
-            process: Any = subprocess.Popen(
-                [str(self._binary), f"--dbpath={here}", f"--bind_ip={HOST}", f"--port={port}", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
-            )
-        self._processes[port] = process
-        deadline = monotonic() + READY_S
-        while not self._said(port):
-            if process.poll() is not None or monotonic() > deadline:
-                raise RuntimeError(f"MongoDB did not start: {(here / 'log').read_text(errors='replace')[-2000:]}")
-            sleep(0.02)
+        command = [str(self._binary), f"--dbpath={here}", f"--bind_ip={HOST}", f"--port={port}", *options]
+        self._processes[port] = Running("MongoDB", command, here / "log")
+        self._processes[port].wait(lambda: self._said(port))
         if self._is_initiated and len(self.ports) == 1:
             self.primary()
 
     def crash(self, port: int | None = None) -> None:
         """End a member at once, without writing anything more."""
-        process = self._processes.get(port or self.port)
-        if process is not None and process.poll() is None:
-            process.kill()
-            process.wait(READY_S)
+        self._processes[port or self.port].end()
 
     def stop(self) -> None:
         """End it and delete its files."""
-        for port in self.ports:
-            self.crash(port)
+        if self._client is not None:
+            self._client.close()
+        for process in self._processes.values():
+            process.end()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _initiate(self) -> None:
         members: Sequence[dict[str, Any]] = [{"_id": n, "host": f"{HOST}:{port}"} for n, port in enumerate(self.ports)]
@@ -154,3 +161,7 @@ class MongoDB:
                 return client.admin.command("hello")
         except PyMongoError:
             return {}
+
+
+def _database_of(url: str) -> str:
+    return url.rpartition("/")[2].partition("?")[0]

@@ -8,13 +8,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
 from tests.servers.again import Contents
-from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, give, missing, template, unprivileged
+from tests.servers.starting import HOST, READY_S, Private, Running, free_port, give, missing, template, unprivileged
 
 QUICK = {"fsync": "off", "full_page_writes": "off"}
 """For tests of function; those of crashes start a server without it."""
@@ -46,7 +45,7 @@ def binaries_or_skip() -> Path:
     )
 
 
-class PostgreSQL:
+class PostgreSQL(Private):
     """A server; ``url`` is that of its database ``postgres``.
 
     Args:
@@ -63,7 +62,6 @@ class PostgreSQL:
         self._directory.chmod(0o755)
         self._data = self._directory / "data"
         self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
         self._schemas = 0
         if primary is None:
             shutil.copytree(self._template(), self._data, symlinks=True)
@@ -132,23 +130,9 @@ class PostgreSQL:
 
     def start(self) -> None:
         """Start it (again, on the same port)."""
-        self._log = self._directory / "log"
-        with self._log.open("ab") as log:
-            command = [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port)]
-            process: Any = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
-                **self._user,
-            )
-        self._process = process
-        deadline = monotonic() + READY_S
-        while not self._is_ready():
-            if process.poll() is not None or monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start: {self._log.read_text(errors='replace')[-2000:]}")
-            sleep(0.01)
+        command = [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port)]
+        self._process = Running("PostgreSQL", command, self._directory / "log", self._user)
+        self._process.wait(self._is_ready)
 
     def standby(self, settings: Mapping[str, str] = QUICK) -> "PostgreSQL":
         """Start a standby of this server; ``wait_for_standby`` says whether commits wait for it."""
@@ -174,23 +158,12 @@ class PostgreSQL:
 
     def crash(self) -> None:
         """End it at once, without a checkpoint and without telling clients."""
-        self._end(signal.SIGQUIT)
+        self._process.end(signal.SIGQUIT)
 
     def stop(self) -> None:
         """End it and delete its files."""
-        self._end(signal.SIGQUIT)
+        self.crash()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
-            self._process.wait(READY_S)
 
     def _is_ready(self) -> bool:
         """Look where pg_ctl looks."""
@@ -198,7 +171,7 @@ class PostgreSQL:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        mine = self._process is not None and lines[:1] == [str(self._process.pid)]
+        mine = lines[:1] == [str(self._process.pid)]
         return mine and len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
 
     def _run(self, program: str, *arguments: str) -> None:

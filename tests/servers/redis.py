@@ -2,16 +2,14 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import redis
 
-from tests.servers.starting import HOST, READY_S, die_with_parent, free_port, missing
+from tests.servers.starting import HOST, Private, Running, free_port, missing
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 _SETTINGS = {"bind": HOST, "save": "", "daemonize": "no", "databases": "10000", "enable-debug-command": "yes"}
@@ -24,7 +22,7 @@ def redis_server_or_skip() -> Path:
     return Path(found) if found is not None else missing("Redis", "PATH", "apt-get install redis-server")
 
 
-class Redis:
+class Redis(Private):
     """A server; a store of ``durability="full"`` can be opened on it, unless other ``settings`` forbid that.
 
     Args:
@@ -36,7 +34,6 @@ class Redis:
         self._settings = {**_SETTINGS, **(DURABLE if settings is None else settings)}
         place = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
         self._directory = Path(tempfile.mkdtemp(prefix="turnlog-redis-", dir=place))
-        self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
         self.port = free_port(also=1000 if bus else 0)
         if bus:
@@ -72,38 +69,18 @@ class Redis:
     def start(self) -> None:
         """Start it (again, on the same port and files)."""
         options = {**self._settings, "port": str(self.port), "dir": str(self._directory)}
-        log = self._directory / "log"
-        with log.open("ab") as out:
-            process: Any = subprocess.Popen(
-                [str(self._binary), *(part for name, value in options.items() for part in (f"--{name}", value))],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
-            )
-        self._process = process
-        deadline = monotonic() + READY_S
-        while not self._is_ready():
-            if process.poll() is not None or monotonic() > deadline:
-                raise RuntimeError(f"Redis did not start; it said: {log.read_text(errors='replace')[-2000:]}")
-            sleep(0.005)
+        command = [str(self._binary), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        self._process = Running("Redis", command, self._directory / "log")
+        self._process.wait(self._is_ready)
 
     def crash(self) -> None:
         """End it at once, without writing anything more."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(READY_S)
+        self._process.end()
 
     def stop(self) -> None:
         """End it and delete its files."""
         self.crash()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _is_ready(self) -> bool:
         try:

@@ -1,16 +1,17 @@
 """A private Redis Cluster: three masters and a replica of each, formed by telling the nodes of each other."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import redis
 from redis.exceptions import MovedError
 
 from tests.servers.redis import DURABLE, Redis
-from tests.servers.starting import HOST, READY_S
+from tests.servers.starting import HOST, READY_S, Private
 
 _CLUSTER = {
     "cluster-enabled": "yes",
@@ -25,7 +26,7 @@ _CLUSTER = {
 _SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
 
 
-class RedisCluster:
+class RedisCluster(Private):
     """Six servers; ``nodes[:3]`` begin as masters, ``nodes[3:]`` as their replicas, in the same order."""
 
     def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -44,10 +45,18 @@ class RedisCluster:
         """The URL, which names all nodes."""
         return f"redis+cluster://{','.join(f'{HOST}:{node.port}' for node in self.nodes)}/"
 
-    def new_prefix(self) -> str:
+    def new_place(self) -> str:
         """Return a URL under whose prefix there is nothing."""
         self._prefixes += 1
         return f"{self.url}?prefix=t{self._prefixes}:"
+
+    def drop_place(self, url: str) -> None:
+        """Delete what is under a prefix."""
+        begins = url.partition("prefix=")[2]
+        for node in self.nodes:
+            with suppress(redis.ReadOnlyError):
+                for key in node.execute("KEYS", f"{begins}*"):
+                    node.execute("UNLINK", key)
 
     def master_of(self, key: bytes) -> Redis:
         """Return the node that has a key."""
@@ -71,12 +80,6 @@ class RedisCluster:
         """End all of it and delete its files."""
         for node in self.nodes:
             node.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _form(self) -> None:
         first = self.nodes[0]

@@ -10,9 +10,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from time import monotonic, sleep
+from typing import Any, NoReturn, Protocol, Self
 
 import pytest
 
@@ -36,6 +38,66 @@ class Server(Protocol):
     def drop_place(self, url: str) -> None:
         """Delete a place with all that is in it."""
         ...
+
+
+class Running:
+    """A server's process. It ends with the thread that started it.
+
+    Args:
+        name: what messages call it.
+        log: the file that its output goes to.
+        user: the arguments that start a process as another user.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, user: Mapping[str, Any] | None = None) -> None:
+        self._name, self._log = name, log
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+                **(user or {}),
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def wait(self, is_ready: Callable[[], object]) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            RuntimeError: it has ended, or takes too long; with the last that it said.
+        """
+        deadline = monotonic() + READY_S
+        while not is_ready():
+            if self._process.poll() is not None or monotonic() > deadline:
+                said = self._log.read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"{self._name} did not start; it said: {said}")
+            sleep(0.01)
+
+    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End it at once, if it has not ended."""
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+            self._process.wait(READY_S)
+
+
+class Private(ABC):
+    """A server of a test's own, which is stopped at the end of a ``with``."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it and delete its files."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def missing(server: str, where: str, remedy: str) -> NoReturn:
@@ -75,7 +137,7 @@ def give(path: Path, user: Mapping[str, Any]) -> None:
             os.chown(each, user["user"], user["group"], follow_symlinks=False)
 
 
-def die_with_parent() -> None:
+def _die_with_parent() -> None:
     """Run in the child, as its new user: the kernel ends it when the thread that started it ends."""
     os.setsid()
     _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)

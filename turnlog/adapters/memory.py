@@ -220,6 +220,7 @@ class MemoryRecorder(MemoryProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again under the lock, and erasing."""
 
     durability = "none"
+    expires = False
 
     def __init__(self, views: Forgetting | None = None) -> None:
         super().__init__()

@@ -86,6 +86,11 @@ class Recorder(Reader, Protocol):
     ``PENDING`` where it is not committed yet.
     """
 
+    @property
+    def expires(self) -> bool:
+        """Whether a session's time may be over, so that what was read of it is gone and no event says so."""
+        return False
+
     def append(self, batches: Sequence[Batch], again: Again) -> list[int]:
         """Commit ``batches`` and return, per batch, the position of its last row (0 where it has none).
 

@@ -122,6 +122,7 @@ class FaultyRecorder:
 
     def __init__(self, recorder: Recorder, faults: Faults) -> None:
         of = faults.of
+        self._recorder = recorder
         self.durability = recorder.durability
         self.append = of("append", recorder.append)
         self.select_stream = of("select_stream", recorder.select_stream)
@@ -135,6 +136,11 @@ class FaultyRecorder:
         self.check, self.size_bytes = recorder.check, recorder.size_bytes
         self.lingering, self.scrub = recorder.lingering, recorder.scrub
         self.close = recorder.close
+
+    @property
+    def expires(self) -> bool:
+        """Whether a session's time may be over; see ``Recorder``."""
+        return self._recorder.expires
 
 
 def faulty(url: str | Backend, faults: Faults, *, durability: str = "full", **options: Any) -> Backend:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import turnlog
+from tests.adapters.redis.conftest import log_of
 from tests.servers import RedisCluster
 from turnlog.adapters.cli import redis_checks
 from turnlog.adapters.connect import connect
@@ -23,7 +24,7 @@ from turnlog.testing.contracts.views import ViewsContract
 @pytest.fixture
 def url(redis_cluster: RedisCluster) -> str:
     """A store on the cluster that does not exist yet."""
-    return redis_cluster.new_prefix()
+    return redis_cluster.new_place()
 
 
 @pytest.fixture
@@ -39,13 +40,6 @@ def recorder(backend: Backend) -> RedisRecorder:
     """The log."""
     assert isinstance(backend.recorder, RedisRecorder)
     return backend.recorder
-
-
-def log_of(store: turnlog.ConversationStore) -> PartitionedLog:
-    """Return the log under a store."""
-    recorder: Any = decider_of(store).recorder
-    log: PartitionedLog = recorder.log
-    return log
 
 
 class TestViews(ViewsContract):
@@ -158,7 +152,7 @@ def test_racing_writers_keep_everything(url: str) -> None:
 def test_a_master_dies(redis_cluster: RedisCluster, which: str) -> None:
     """Killed while it is written to, and back as a replica: what was acknowledged is there, in order, and once."""
     redis_cluster.wait()
-    url = redis_cluster.new_prefix()
+    url = redis_cluster.new_place()
     acknowledged: list[str] = []
     stop = threading.Event()
 
@@ -207,3 +201,17 @@ def test_a_master_dies(redis_cluster: RedisCluster, which: str) -> None:
 
 def _least(acknowledged: list[str]) -> int:
     return min(sum(text.startswith(f"{n} ") for text in acknowledged) for n in range(3))
+
+
+def test_every_node_has_to_keep_full(redis_cluster: RedisCluster, url: str) -> None:
+    """One that does not, be it a replica, is named; with ``normal`` it is taken as it is."""
+    redis_cluster.wait()
+    for node in redis_cluster.nodes:
+        node.execute("CONFIG", "SET", "appendfsync", "everysec")
+        try:
+            with pytest.raises(InvalidInput, match=rf":{node.port} cannot keep 'full': appendfsync everysec"):
+                turnlog.open(url)
+            turnlog.open(url, durability="normal").close()
+        finally:
+            node.execute("CONFIG", "SET", "appendfsync", "always")
+    turnlog.open(url).close()

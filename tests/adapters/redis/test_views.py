@@ -220,6 +220,7 @@ def test_a_page_that_was_written_in_part_is_begun_anew(log: Log, monkeypatch: py
     assert log.engine.check("session_index") == []
     assert log.views.counts("default").sessions == 20
     assert _keys(log, "build") == []
+    assert len({key.split(b":")[2] for key in _keys(log, ":session_index.")}) == 1, "parts of it are left"
 
 
 def test_a_poisonous_event_parks_its_session_alone(log: Log) -> None:

@@ -29,6 +29,8 @@ from turnlog.domain.recorder import PENDING, Again, Batch
 class BoundRecorder:
     """The recorder on a connection that an application lends."""
 
+    expires = False
+
     def __init__(self, log: MariaDBRecorder, lent: Lent) -> None:
         self._log = log
         self._lent = lent

@@ -27,6 +27,8 @@ from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 class MariaDBRecorder(MariaDBProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again under the lock, and erasing."""
 
+    expires = False
+
     def __init__(self, pool: Pool, names: Names, views: Forgetting | None = None) -> None:
         super().__init__(pool, events_table=names.events, tracking_table=names.tracking, originator_id_type="text")
         self.durability = pool.durability

@@ -29,6 +29,8 @@ _NAMES_AT_A_TIME = 4_000
 class MongoDBRecorder(MongoDBProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again, and erasing."""
 
+    expires = False
+
     def __init__(self, client: Client, names: Names, views: Forgetting | None = None) -> None:
         super().__init__(client, events_table=names.events, tracking_table=names.tracking, originator_id_type="text")
         self.durability = client.durability

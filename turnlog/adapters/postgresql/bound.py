@@ -60,6 +60,8 @@ class WholeLog(Log, Recorder, Protocol):
 class BoundRecorder:
     """The recorder on a connection that an application lends."""
 
+    expires = False
+
     def __init__(self, log: WholeLog, lent: Lent) -> None:
         self._log = log
         self._lent = lent

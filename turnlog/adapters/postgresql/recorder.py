@@ -24,6 +24,8 @@ from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again until it fits, and erasing."""
 
+    expires = False
+
     def __init__(
         self,
         pool: Pool,

@@ -164,7 +164,10 @@ class PostgreSQLViews:
 
     @contextmanager
     def adopting(self, connection: Any, built: ViewStore, name: str) -> Generator[tuple[ViewStore, Any], None, None]:
-        """Move the generation that was built to the place of the one here, in the caller's transaction."""
+        """Move the generation that was built to the place of the one here, in the caller's transaction.
+
+        With it goes the bench: if this process dies at once, the next must not build on with what answers.
+        """
         built = cast("PostgreSQLViews", built)
         without = self._bookkeeping()
         with built.read() as source:
@@ -175,6 +178,7 @@ class PostgreSQLViews:
         self.uninstall(connection, name)
         generations.require_free(connection, self.schema, built.schema, without)
         generations.move(connection, built.schema, self.schema, created)
+        run(connection, f"DROP SCHEMA {quoted(built.schema)} CASCADE", prepare=False)
         self._books.insert(connection, at, generations.written(created))
         for record in records:
             self.park(connection, record)

@@ -1,17 +1,19 @@
 -- One append: all batches or none. Nothing is written before everything has been checked.
--- Keys: head, order, names, deadlines, lease of the views, tracking, lives, expired; of each batch: events, keys, snapshot,
+-- Keys: head, order, names, deadlines, lease of the views, tracking, lives, expired, reserved; of each batch: events, keys, snapshot,
 -- reading; then, of each stream that was read to decide, reading.
 -- Arguments: lease ('': none is needed); token of who decides; how many streams were read; milliseconds to live ('': as
--- before); whether it is only checked; how many batches; of each: stream, erase, how many rows and keys, whether a snapshot, and those; what is
+-- before); step and id of the joint append that this is a part of ('' and '': of none); how many batches; of each: stream, erase, how many rows and keys, whether a snapshot, and those; what is
 -- tracked ('': nothing) and up to where; tables of views.
 -- Returns the position of each batch's last row, or one word (and where) on what keeps it from being written.
-local lease, token, read, ttl, only_check, n = take(), take(), tonumber(take()), take(), take(), tonumber(take())
+-- A joint append first reserves its streams: all is checked, nothing written, and nobody else writes there until it does.
+local lease, token, read, ttl = take(), take(), tonumber(take()), take()
+local step, joint, n = take(), take(), tonumber(take())
 if lease ~= '' and redis.call('GET', KEYS[5]) ~= lease then
   return 'lease'
 end
 local still = true
 for i = 1, read do
-  local reading = KEYS[8 + 4 * n + i]
+  local reading = KEYS[9 + 4 * n + i]
   local until_ms = redis.call('ZSCORE', reading, token)
   still = still and until_ms and tonumber(until_ms) > now_ms()
   redis.call('ZREM', reading, token)
@@ -32,13 +34,21 @@ local function follows(events, version, state)
 end
 
 local expires = ttl ~= '' or redis.call('EXISTS', KEYS[7]) == 1 or redis.call('EXISTS', KEYS[8]) == 1
+local reserved = redis.call('EXISTS', KEYS[9]) == 1
 local batches, total, top, used = {}, 0, {}, {}
 for b = 1, n do
-  local base = 8 + 4 * (b - 1)
+  local base = 9 + 4 * (b - 1)
   local one = {
     events = KEYS[base + 1], keys = KEYS[base + 2], snapshot_key = KEYS[base + 3], reading = KEYS[base + 4],
     stream = take(), erase = take() == '1', rows = tonumber(take()), used = tonumber(take()), has_snapshot = take() == '1',
   }
+  local by = reserved and redis.call('HGET', KEYS[9], one.stream)
+  if step == 'write' and by ~= joint then
+    return 'settled ' .. one.stream -- somebody else has written it
+  end
+  if by and by ~= joint then
+    return 'reserved ' .. by .. ' ' .. one.stream
+  end
   one.from = at
   local before = top[one.stream]
   for i = 1, one.rows do
@@ -60,7 +70,7 @@ for b = 1, n do
       return 'taken ' .. one.stream .. ' ' .. first -- it has expired since the writer read it
     end
   end
-  if expires then
+  if expires and step ~= 'write' then
     local deadline = redis.call('ZSCORE', KEYS[4], one.stream)
     if deadline and tonumber(deadline) <= now_ms() then
       return 'overdue ' .. one.stream
@@ -110,7 +120,10 @@ for _, one in ipairs(batches) do
   end
 end
 
-if only_check == '1' then
+if step == 'reserve' then
+  for _, one in ipairs(batches) do
+    redis.call('HSET', KEYS[9], one.stream, joint)
+  end
   return {}
 end
 
@@ -151,6 +164,9 @@ for b, one in ipairs(batches) do
     if life then
       redis.call('ZADD', KEYS[4], number(now_ms() + tonumber(life)), one.stream)
     end
+  end
+  if step == 'write' then
+    redis.call('HDEL', KEYS[9], one.stream)
   end
   positions[b] = one.rows > 0 and position or 0
 end

@@ -30,6 +30,12 @@ def answer_with(connection: Connection, view: str, generation: bytes) -> None:
     books.put(GENERATIONS, view.encode(), generation)
 
 
+def take_away(connection: Connection, bench: bytes, view: str) -> None:
+    """Have a view stand no longer on a bench whose tables begin so."""
+    for table in (CHECKPOINTS, GENERATIONS):
+        connection.tables.delete(bench + table, view.encode())
+
+
 def replaced(connection: Connection, view: str) -> list[bytes]:
     """Return the generations of a view that answer no longer."""
     prefix = view.encode() + b"\0"

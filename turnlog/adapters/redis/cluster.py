@@ -2,10 +2,12 @@
 
 It is asked like one server (server.py). A node that cannot be reached, or says that another has the slot now, is asked
 no more until the nodes have told anew who has what; a failover takes some seconds, which reads and scripts wait for.
+While a slot moves, a key that has moved is asked for where it is. Scripts need several keys, which Redis executes on
+neither node as long as they are apart: they wait until the slot has moved.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -21,7 +23,7 @@ from turnlog.domain.errors import InvalidInput, OutcomeUnknown, StoreUnavailable
 T = TypeVar("T")
 Address = tuple[str, int]
 PAUSE_S = 0.05
-_ELSEWHERE = (MovedError, AskError, ClusterDownError, TryAgainError, ReadOnlyError)
+_ELSEWHERE = (MovedError, ClusterDownError, TryAgainError, ReadOnlyError)
 """What a node says that has not executed anything."""
 
 
@@ -54,6 +56,7 @@ class Cluster:
         self._wires: dict[Address, Wire] = {}
         self._seeds = seeds
         self._slots: list[tuple[int, int, Address]] = []
+        self._replicas: set[Address] = set()
         self._closed = False
         try:
             self._refresh()
@@ -114,12 +117,16 @@ class Cluster:
         with self._until(lambda: self._wire(key), (Unsent,)).lasting() as connection:
             yield connection
 
-    def nodes(self) -> "list[Node]":
-        """Return every master, each with settings of its own."""
+    def nodes(self, *, replicas: bool = False) -> "list[Node]":
+        """Return every master, each with settings of its own; with ``replicas`` those, too, that can be reached."""
         with translating(self.name):
             self._refresh()
-        wires = [self._wires[address] for address in sorted({address for _, _, address in self._slots})]
-        return [Node(wire, self) for wire in wires]
+        found = [Node(self._wires[address], self) for address in sorted({address for _, _, address in self._slots})]
+        for address in sorted(self._replicas) if replicas else ():
+            with suppress(Cut, Unsent):
+                self._connected(address).one(("PING",))
+                found.append(Node(self._wires[address], self, is_replica=True))
+        return found
 
     # --- routing ------------------------------------------------------------------------------------------------------
 
@@ -147,17 +154,26 @@ class Cluster:
         answers: list[Any] = [None] * len(commands)
         for wire, places in routed.items():
             for at, answer in zip(places, wire.several([commands[at] for at in places]), strict=True):
-                answers[at] = raised(answer)
+                answers[at] = raised(self._asked(answer, (commands[at],))[0])
         return answers
+
+    def _asked(self, answer: Any, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers where the first says that the key has moved to another node, though its slot has not."""
+        if not isinstance(answer, AskError):
+            return [answer]
+        told: Any = answer
+        return self._connected(told.node_addr).several((("ASKING",), *commands))[1:]
 
     def _run(self, script: Script, keys: Sequence[bytes], arguments: Command, *, replicas: int) -> Any:
         wire, rest = self._wire(keys[0]), (len(keys), *keys, *arguments)
         confirming = (("WAIT", replicas, round(1000 * self.timeout_s / 2)),) if replicas else ()
-        answer, *confirmed = wire.several(((b"EVALSHA", script.sha, *rest), *confirming))
-        if isinstance(answer, NoScriptError):
-            answer, *confirmed = wire.several(((b"EVAL", script.text, *rest), *confirming))
+        for commands in (((b"EVALSHA", script.sha, *rest), *confirming), ((b"EVAL", script.text, *rest), *confirming)):
+            answer, *confirmed = wire.several(commands)
+            answer, *confirmed = self._asked(answer, commands) if isinstance(answer, AskError) else (answer, *confirmed)
+            if not isinstance(answer, NoScriptError):
+                break
         found = raised(answer)
-        if confirming and isinstance(found, bytes) and found.startswith(b"taken"):
+        if confirming and isinstance(found, bytes) and found.startswith((b"taken", b"settled")):
             # perhaps it was this writer, on a connection that broke: it is confirmed only now
             confirmed = wire.several(((b"SET", keys[0] + b":confirmed", 1), *confirming))[1:]
         if confirmed and raised(confirmed[0]) < replicas:
@@ -193,12 +209,15 @@ class Cluster:
 
     def _told_by(self, address: Address) -> list[tuple[int, int, Address]]:
         slots: list[tuple[int, int, Address]] = []
-        for first, last, (host, port, *_), *_ in self._connected(address).one(("CLUSTER", "SLOTS")):
-            there = (host.decode() or address[0], port)
+        replicas: set[Address] = set()
+        for first, last, *nodes in self._connected(address).one(("CLUSTER", "SLOTS")):
+            there, *copies = ((host.decode() or address[0], port) for host, port, *_ in nodes)
             self._connected(there)
             slots.append((first, last, there))
+            replicas.update(copies)
         if not slots:
             raise Unsent("it is no node of a cluster that has slots")
+        self._replicas = replicas
         return slots
 
     def _connected(self, address: Address) -> Wire:
@@ -210,10 +229,11 @@ class Cluster:
 
 
 class Node:
-    """One master of a cluster, to be asked for what it is set to."""
+    """One node of a cluster, to be asked for what it is set to."""
 
-    def __init__(self, wire: Wire, cluster: Cluster) -> None:
+    def __init__(self, wire: Wire, cluster: Cluster, *, is_replica: bool = False) -> None:
         self._wire = wire
+        self.is_replica = is_replica
         self.name = wire.name
         self.timeout_s = cluster.timeout_s
 

@@ -4,11 +4,11 @@ An application's projection is given ``Records``: tables by name, rows by text, 
 there and what it has written itself; all that is written is committed with the checkpoint, or not at all.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from turnlog.adapters.redis.lease import Turn
 from turnlog.adapters.redis.tables import InRedis, Nowhere, Row, Stored, Tables, after_all
 from turnlog.domain.errors import InvalidInput
 
@@ -54,18 +54,21 @@ class Connection:
     Args:
         stored: where rows are.
         books: how the tables of bookkeeping begin.
-        lease: the token under which is written; empty: only read.
-        used: called with every use.
+        turn: under which is written; ``None``: only read.
     """
 
-    def __init__(
-        self, stored: Stored, root: bytes, books: bytes, lease: bytes = b"", used: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, stored: Stored, root: bytes, books: bytes, turn: Turn | None = None) -> None:
         self.tables = Tables(stored)
-        self.lease = lease
+        self.turns = [] if turn is None else [turn]
+        """What is written is written only if all of these last."""
         self._root = root
         self._books = books
-        self._used = used
+        self._generations: set[bytes] = set()
+
+    @property
+    def lease(self) -> bytes:
+        """The token of the turn at the views that answer."""
+        return self.turns[0].token
 
     @property
     def books(self) -> ViewTables:
@@ -82,20 +85,26 @@ class Connection:
         Raises:
             InvalidInput: the view is not there.
         """
-        if self._used is not None:
-            self._used()
+        for turn in self.turns:
+            turn.renew()
         generation = self.generation(view)
         if generation is None:
             raise InvalidInput("view", f"there is no view {view!r}")
-        return ViewTables(self.tables, base(view, generation))
+        begins = base(view, generation)
+        self._generations.add(begins[:-1])
+        return ViewTables(self.tables, begins)
 
     def writes(self) -> list[bytes | str | int]:
         """Return what was written, as arguments of a script; the tables of each generation are noted with it."""
-        for table in self.tables.touched():
-            generation, colon, _ = table.partition(b":")
-            if colon and b"." in generation and not table.startswith(self._books):
-                self.tables.put(generation + TABLES, table)
+        self.list_tables(self.tables)
         return self.tables.writes(self._root)
+
+    def list_tables(self, among: Tables) -> None:
+        """Note the tables of each generation that was written to, so that they can be found to be deleted."""
+        for table in self.tables.touched():
+            generation = table.partition(b":")[0]
+            if generation in self._generations:
+                among.put(generation + TABLES, table)
 
 
 TABLES = b":tables"
@@ -112,9 +121,9 @@ def in_memory(root: bytes, books: bytes) -> Connection:
     return Connection(Nowhere(), root, books)
 
 
-def in_redis(server: Any, root: bytes, books: bytes, lease: bytes, used: Callable[[], object] | None) -> Connection:
+def in_redis(server: Any, root: bytes, books: bytes, turn: Turn | None) -> Connection:
     """Return a connection to a server."""
-    return Connection(InRedis(server, root), root, books, lease, used)
+    return Connection(InRedis(server, root), root, books, turn)
 
 
 class Records:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import redis
 
-from turnlog.adapters.redis.cluster import Cluster
+from turnlog.adapters.redis.cluster import Cluster, Node
 from turnlog.adapters.redis.log import PAGE, Log
 from turnlog.adapters.redis.server import Server
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
@@ -87,13 +87,13 @@ def reached(server: Server | Cluster) -> str:
         InvalidInput: it was ``full``, and the server cannot keep that.
         StoreUnavailable: the server is too old.
     """
-    for node in server.nodes():
+    for node in server.nodes(replicas=server.durability == "full"):
         number = information(node, "server").get("redis_version", "0")
         if tuple(int(part) for part in number.split(".")[:2] if part.isdecimal()) < OLDEST:
             raise StoreUnavailable(f"{node.name} is Redis {number}; {'.'.join(map(str, OLDEST))} or newer is needed")
         found = settings(node)
         if server.durability == "full" and not server.read_only:
-            _require_full(node, found, copied=isinstance(server, Cluster))
+            _require_full(node, found, copied=isinstance(node, Node) and not node.is_replica)
         if found.evicts:
             _log.warning("%s throws away events when memory is short: maxmemory-policy %s", node.name, found.policy)
     return server.durability

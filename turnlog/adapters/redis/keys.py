@@ -4,7 +4,8 @@ Of a log with the prefix ``turnlog:``
 
 - ``turnlog:{log}:head`` the position given last; ``…:order`` (a stream) which event is at which position; ``…:names``
   (a sorted set) the streams; ``…:deadlines`` (a sorted set) when sessions expire, in milliseconds; ``…:lives`` (a
-  hash) how long they live; ``…:expired`` how many have; ``…:tracking`` (a hash) what is tracked;
+  hash) how long they live; ``…:expired`` how many have; ``…:tracking`` (a hash) what is tracked; ``…:reserved`` (a
+  hash) streams that an append to several partitions is going to write, see joint.py;
 - ``turnlog:{TENANT/SESSION}:events`` (a stream), ``…:keys`` (a hash), ``…:snapshot``, ``…:reading`` (a sorted set, for
   as long as somebody decides by what he read there);
 - ``turnlog:{views}:…`` what views hold, see tables.py.
@@ -32,6 +33,7 @@ class Keys:
             f"{log}expired".encode(),
             f"{log}tracking".encode(),
         )
+        self.reserved = f"{log}reserved".encode()
         self.views = f"{prefix}{{views}}:".encode()
         self.lease = self.views + b"lease"
 
@@ -54,7 +56,7 @@ class Keys:
     def shared(self) -> tuple[bytes, ...]:
         """Return the keys of the whole log in the order in which the scripts that write take them."""
         order = (self.head, self.order, self.names, self.deadlines)
-        return (*order, self.lease, self.tracking, self.lives, self.expired)
+        return (*order, self.lease, self.tracking, self.lives, self.expired, self.reserved)
 
     def of(self, stream: str) -> tuple[bytes, ...]:
         """Return the keys of a stream in the order in which those scripts take them."""
@@ -74,7 +76,7 @@ class OneSlot(Keys):
         begins = self._begins.encode()
         self.head, self.order, self.names = begins + b"head", begins + b"order", begins + b"names"
         self.deadlines, self.lives, self.expired = begins + b"deadlines", begins + b"lives", begins + b"expired"
-        self.tracking, self.lease = begins + b"tracking", begins + b"lease"
+        self.tracking, self.lease, self.reserved = begins + b"tracking", begins + b"lease", begins + b"reserved"
 
     def _of(self, stream: str, what: str) -> bytes:
         return f"{self._begins}{what}:{stream}".encode()

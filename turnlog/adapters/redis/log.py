@@ -4,7 +4,7 @@ An event's place in a Redis stream is its version (``VERSION-1``), or its positi
 session are read from its end, without the rest. The script append.lua is the only one that writes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +13,7 @@ import msgspec
 from turnlog.adapters.attempt import Broken, Lost, Taken, Undone
 from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.keys import Keys
-from turnlog.adapters.redis.scripts import APPEND, OVERDUE, SWEEP
+from turnlog.adapters.redis.scripts import APPEND, HOLD, OVERDUE, SWEEP
 from turnlog.adapters.redis.server import Server
 from turnlog.adapters.redis.wire import Command, Cut, Unsent
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
@@ -37,8 +37,8 @@ class Also(NamedTuple):
     """What else belongs to an append.
 
     ``lease`` of the views, if ``views`` holds what is to be written there; ``token`` of who has decided by what he read
-    in ``read``; what a process recorder has ``tracked``: an application and a position. With ``only_check``
-    it is looked whether it would fit, and nothing is written.
+    in ``read``; what a process recorder has ``tracked``: an application and a position; ``step`` and id of the
+    ``joint`` append that it is a part of, see joint.py; how long sessions live, where the log is not to say it.
     """
 
     lease: bytes = b""
@@ -46,7 +46,9 @@ class Also(NamedTuple):
     token: str = ""
     read: Sequence[str] = ()
     tracked: tuple[str, int] | None = None
-    only_check: bool = False
+    step: str = ""
+    joint: str = ""
+    ttl: bytes | int | None = None
     since: float = 0.0
     """When the reading began, by ``monotonic``."""
 
@@ -77,7 +79,7 @@ class Log:
     def __init__(self, server: Server | Cluster, keys: Keys, *, ttl_s: float | None = None) -> None:
         self.server = server
         self.keys = keys
-        self._ttl: bytes | int = b"" if ttl_s is None else max(1, round(ttl_s * 1000))
+        self.ttl: bytes | int = b"" if ttl_s is None else max(1, round(ttl_s * 1000))
         self.expires = ttl_s is not None
         """Whether sessions may: it takes another look with each read."""
 
@@ -139,9 +141,17 @@ class Log:
         """Return the key of a stream's events."""
         return self.keys.events(stream)
 
-    def reading_key(self, stream: str) -> bytes:
-        """Return the key of those who decide by what they read in a stream."""
-        return self.keys.reading(stream)
+    def hold(self, stream: str, token: str, ms: int) -> None:
+        """Note that somebody decides by what he reads in a stream.
+
+        Raises:
+            Cut, Unsent. Reserved: somebody is going to write to it.
+        """
+        raise_reserved(self.server.run(HOLD, (self.keys.reading(stream), self.keys.reserved), (stream, token, ms)))
+
+    def let_go(self, streams: Iterable[str], token: str) -> None:
+        """Note that he decides by them no longer."""
+        self.server.read_all([("ZREM", self.keys.reading(stream), token) for stream in streams])
 
     def position(self) -> int:
         """Return the position given last, 0 if none was."""
@@ -203,12 +213,13 @@ class Log:
 
         Raises:
             Taken: a version or key is taken. Undone: it is worth another try. Lost, Broken: see attempt.py.
+            Settled: somebody else has written this part.
             CorruptLog: what is to be erased is no stored event.
         """
         self.server.require_writable()
         keys: list[bytes] = [*self.keys.shared()]
-        arguments: list[bytes | str | int] = [also.lease, also.token, len(also.read), self._ttl]
-        arguments += (int(also.only_check), len(batches))
+        arguments: list[bytes | str | int] = [also.lease, also.token, len(also.read)]
+        arguments += (self.ttl if also.ttl is None else also.ttl, also.step, also.joint, len(batches))
         for batch in batches:
             keys += self.keys.of(batch.stream)
             arguments += _arguments(batch)
@@ -237,10 +248,11 @@ class Log:
         """End a stream whose time is over, with what views hold of it; return whether it is ended by now.
 
         Raises:
-            Cut, Unsent.
+            Cut, Unsent. Reserved: somebody is going to write to it.
         """
         keys = (*self.keys.shared(), *self.keys.of(stream))
         answer = self.server.run(SWEEP, keys, (also.lease, stream, *also.views))
+        raise_reserved(answer)
         return isinstance(answer, int) or answer == b"alive"
 
 
@@ -248,13 +260,32 @@ class Overdue(Undone):
     """A stream's time is over, and it was not ended yet."""
 
 
+class Reserved(Undone):
+    """A joint append is going to write to a stream: which, and the stream."""
+
+    def __init__(self, joint: str, stream: str) -> None:
+        super().__init__(joint, stream)
+        self.joint, self.stream = joint, stream
+
+
+class Settled(Exception):
+    """What a joint append was going to write there was written by somebody else."""
+
+
 class Refused(Exception):
     """What was tracked is not above what was recorded."""
+
+
+def raise_reserved(answer: Any) -> None:
+    """Raise ``Reserved`` where a script answers that a stream is."""
+    if isinstance(answer, bytes) and answer.startswith(b"reserved "):
+        raise Reserved(*answer.decode().split(" ", 2)[1:])
 
 
 def _positions(answer: Any) -> list[int]:
     if isinstance(answer, list):
         return cast("list[int]", answer)
+    raise_reserved(answer)
     word, _, where = answer.decode(errors="replace").partition(" ")
     match word:
         case "taken":
@@ -265,6 +296,8 @@ def _positions(answer: Any) -> list[int]:
             raise CorruptLog(f"the bytes are not a stored event: {where}")
         case "overdue":
             raise Overdue(where)
+        case "settled":
+            raise Settled
         case _:
             raise Undone from InterruptedError(f"{word} {where}")
 

@@ -8,11 +8,11 @@ read by itself.
 
 A writer may die in between. What he left without a position, whoever writes there next, or asks for the log's position,
 moves on; a position that was not noted is found in the order. So nothing of it is ever lost, or doubled, and no reader
-of the order is overtaken. An append to several partitions is one script each, in the order of its batches, after all
-have been found to fit; where it is cut off in between, the first of them stand.
+of the order is overtaken. An append to several partitions is decided in one step and written by one script each, if
+need be by somebody else: joint.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from time import monotonic
@@ -21,10 +21,11 @@ from zlib import crc32
 
 from turnlog.adapters.attempt import Lost, Undone
 from turnlog.adapters.redis.cluster import Cluster
+from turnlog.adapters.redis.joint import NOT_TOLD, Joint
 from turnlog.adapters.redis.keys import OneSlot
 from turnlog.adapters.redis.log import HOLD_S, NOTHING, PAGE, Also, Log, Pointer, pointer_of
 from turnlog.adapters.redis.scripts import ORDER
-from turnlog.adapters.redis.wire import Cut, Unsent
+from turnlog.adapters.redis.wire import translating
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Batch, KeyRow, SnapshotRow
@@ -53,6 +54,8 @@ class PartitionedLog(Log):
         if partitions not in (None, n):
             raise InvalidInput("partitions", f"this log has {n}; their number cannot be changed")
         self.parts = [Log(server, OneSlot(prefix, f"p{i}"), ttl_s=ttl_s) for i in range(n)]
+        self.joint = Joint(server, f"{prefix}{{log}}:joint".encode(), self.parts, self.part)
+        self.settle()
 
     def part(self, stream: str) -> int:
         """Return the number of a stream's partition."""
@@ -69,7 +72,8 @@ class PartitionedLog(Log):
     ) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
         rows = self.of(stream).stream(stream, after=after, upto=upto, desc=desc, limit=limit)
-        positions = self._positions(self.part(stream), [row[0] for row in rows])
+        with translating(self.server.name):
+            positions = self._positions(self.part(stream), [row[0] for row in rows])
         return [(positions[row[0]], *row[1:]) for row in rows]
 
     def select(self, after: int, upto: int | None, limit: int, topics: Sequence[str], prefix: str) -> list[LogRow]:
@@ -106,36 +110,41 @@ class PartitionedLog(Log):
         """See ``Log``."""
         return self.of(stream).snapshot(stream)
 
-    def reading_key(self, stream: str) -> bytes:
-        """Return the key of those who decide by what they read in a stream."""
-        return self.of(stream).keys.reading(stream)
+    def hold(self, stream: str, token: str, ms: int) -> None:
+        """See ``Log``."""
+        with self.joint.looked_at():
+            self.of(stream).hold(stream, token, ms)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
+    def let_go(self, streams: Iterable[str], token: str) -> None:
+        """See ``Log``."""
+        self.server.read_all([("ZREM", self.of(stream).keys.reading(stream), token) for stream in streams])
+
     def append(self, batches: Sequence[Batch], also: Also = NOTHING) -> list[int]:
-        """Commit ``batches``, see ``Log``: all or none of one partition; see the beginning of this file."""
+        """Commit ``batches``, see ``Log``; of several partitions, see joint.py."""
         shares: dict[int, list[Batch]] = {}
         for batch in batches:
             shares.setdefault(self.part(batch.stream), []).append(batch)
         others = [stream for stream in also.read if self.part(stream) not in shares]
         if others and monotonic() - also.since > HOLD_S / 2:
             raise Undone from TimeoutError("what was decided by may be erased by now")
-        for part in shares if len(shares) > 1 else ():
-            self.parts[part].append(shares[part], Also(only_check=True))
-        places: dict[tuple[int, int], int] = {}
-        for part, share in shares.items():
-            last = self.parts[part].append(share, self._share(part, also))
-            places |= {(part, id(batch)): place for batch, place in zip(share, last, strict=True)}
+        with self.joint.looked_at():
+            if len(shares) > 1:
+                places = self.joint.append(batches, lambda part: self._share(part, also))
+            else:
+                places = {
+                    part: self.parts[part].append(share, self._share(part, also)) for part, share in shares.items()
+                }
         try:
-            found = {
-                part: self._given(part, [place for (p, _), place in places.items() if p == part]) for part in shares
-            }
-        except (Cut, Unsent) as error:
+            found = {part: self._given(part, places[part]) for part in shares}
+            if others:  # whoever waits to erase those need not wait longer
+                self.let_go(others, also.token)
+        except NOT_TOLD as error:
             raise Lost from error
-        if others:  # whoever waits to erase those need not wait longer
-            self.server.read_all([("ZREM", self.reading_key(stream), also.token) for stream in others])
-        placed = [(self.part(batch.stream), places[self.part(batch.stream), id(batch)]) for batch in batches]
-        return [found[part].get(place, 0) for part, place in placed]
+        placed = {part: iter(places[part]) for part in shares}
+        parts = [self.part(batch.stream) for batch in batches]
+        return [found[part].get(next(placed[part]), 0) for part in parts]
 
     def _share(self, part: int, also: Also) -> Also:
         read = tuple(stream for stream in also.read if self.part(stream) == part)
@@ -150,14 +159,19 @@ class PartitionedLog(Log):
         return self._positions(part, wanted)
 
     def settle(self) -> None:
-        """Give positions to whatever has none: what a writer left who died."""
-        heads = self.server.read_all([("GET", part.keys.head) for part in self.parts])
-        moved = self.server.read("HGETALL", self._moved)
+        """Give positions to whatever has none, and write what was decided: what a writer left who died."""
+        asked = [("HGETALL", self.joint.key), ("HGETALL", self._moved)]
+        notes, moved, *heads = self.server.read_all([*asked, *(("GET", part.keys.head) for part in self.parts)])
+        if notes and not self.server.read_only:
+            with translating(self.server.name):
+                self.joint.end(notes)
+            heads = self.server.read_all([("GET", part.keys.head) for part in self.parts])
         known = dict(zip(map(int, moved[::2]), map(int, moved[1::2]), strict=True))
         behind = [part for part, head in enumerate(heads) if int(head or 0) > known.get(part, 0)]
         if not self.server.read_only:
-            for part in behind:
-                self._move(part)
+            with translating(self.server.name):
+                for part in behind:
+                    self._move(part)
 
     def _move(self, part: int) -> None:
         """Give positions to the events of a partition that have none, and note them there.
@@ -247,4 +261,8 @@ class PartitionedLog(Log):
 
     def sweep(self, stream: str, also: Also = NOTHING) -> bool:  # noqa: ARG002 - views are elsewhere, see writing.py
         """See ``Log``."""
-        return self.of(stream).sweep(stream)
+        try:
+            with self.joint.looked_at():
+                return self.of(stream).sweep(stream)
+        except Undone:
+            return False

@@ -20,3 +20,4 @@ def _script(name: str) -> Script:
 
 APPEND, ORDER, HOLD, SWEEP, OVERDUE = map(_script, ("append", "order", "hold", "sweep", "overdue"))
 WRITE, RANGE, QUERY, RELEASE = map(_script, ("write", "range", "query", "release"))
+DECIDE, FREE = map(_script, ("decide", "free"))

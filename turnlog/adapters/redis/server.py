@@ -99,7 +99,7 @@ class Server:
         except NoScriptError:
             return self.wire.one((b"EVAL", script.text, *rest))
 
-    def nodes(self) -> "list[Server]":
+    def nodes(self, *, replicas: bool = False) -> "list[Server]":  # noqa: ARG002 - a cluster has some
         """Return what has settings of its own: this server."""
         return [self]
 

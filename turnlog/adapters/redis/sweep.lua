@@ -9,11 +9,15 @@ local deadline = redis.call('ZSCORE', KEYS[4], stream)
 if not deadline or tonumber(deadline) > now_ms() then
   return 'alive'
 end
-if redis.call('ZCOUNT', KEYS[12], now_ms(), '+inf') > 0 then
+local by = redis.call('HGET', KEYS[9], stream)
+if by then
+  return 'reserved ' .. by .. ' ' .. stream
+end
+if redis.call('ZCOUNT', KEYS[13], now_ms(), '+inf') > 0 then
   return 'busy'
 end
 local last = '0'
-each_entry(KEYS[9], function(id, fields)
+each_entry(KEYS[10], function(id, fields)
   redis.call('XDEL', KEYS[2], fields[2] .. '-1')
   last = id
 end)
@@ -21,7 +25,7 @@ local version = tonumber(string.match(last, '^%d+')) + 1
 local position = redis.call('INCR', KEYS[1])
 redis.call('XADD', KEYS[2], number(position) .. '-1',
   'k', stream, 'v', number(version), 't', 'SessionDeleted.v1', 'x', number(now_ms()))
-redis.call('DEL', KEYS[9], KEYS[10], KEYS[11])
+redis.call('DEL', KEYS[10], KEYS[11], KEYS[12])
 redis.call('ZREM', KEYS[3], stream)
 redis.call('ZREM', KEYS[4], stream)
 redis.call('HDEL', KEYS[7], stream)

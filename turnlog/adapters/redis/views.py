@@ -89,7 +89,7 @@ class RedisViews:
     @contextmanager
     def read(self) -> Generator[Connection, None, None]:
         """Lend a connection that only reads; two reads may see two moments."""
-        yield self._memory or connection.in_redis(self._server, self._root, self._books, b"", None)
+        yield self._memory or connection.in_redis(self._server, self._root, self._books, None)
 
     @contextmanager
     def write(self, *, wait: bool = True) -> Generator[Connection | None, None, None]:
@@ -140,35 +140,36 @@ class RedisViews:
             yield turn
 
     def _opened(self, turn: Turn) -> Connection:
-        return connection.in_redis(self._server, self._root, self._books, turn.token, turn.renew)
+        return connection.in_redis(self._server, self._root, self._books, turn)
 
-    def commit(self, connection: Connection, lease: bytes | None = None) -> None:
+    def commit(self, connection: Connection) -> None:
         """Write all of it; who lost the answer writes it again, which is the same as long as his turn lasts.
 
         Raises:
             StoreUnavailable: the turn was over.
         """
-        self._run(connection, connection.writes(), lease or self._server.keys.lease)
+        self._run(connection, connection.writes())
 
     def _commit_in_steps(self, connection: Connection, turn: Turn) -> None:
         """Write all of it where nobody reads yet: a page there is large, and the server serves others in between.
 
         Where that is cut off, what is there is begun anew.
         """
-        writes = connection.writes()
         if len(connection.tables) <= STEP:
-            self._run(connection, writes, turn.key)
+            self._run(connection, connection.writes())
             return
         before = self._opened(turn)
         books.tear(before, torn=True)
-        self._run(before, before.writes(), turn.key)
+        connection.list_tables(before.tables)
+        self._run(before, before.writes())
         books.tear(connection, torn=False)
         for step in connection.tables.steps(self._root, STEP, self._books):
             turn.renew()
-            self._run(connection, step, turn.key)
+            self._run(connection, step)
 
-    def _run(self, connection: Connection, writes: list[bytes | str | int], lease: bytes) -> None:
-        if writes != [0] and not self._server.read_script(WRITE, (lease,), (connection.lease, *writes)):
+    def _run(self, connection: Connection, writes: list[bytes | str | int]) -> None:
+        keys, tokens = zip(*((turn.key, turn.token) for turn in connection.turns), strict=True)
+        if writes != [0] and not self._server.read_script(WRITE, keys, (*tokens, *writes)):
             raise lost(self._server)
 
     def attempt(self, connection: Connection) -> AbstractContextManager[None]:
@@ -254,17 +255,29 @@ class RedisViews:
     def adopting(
         self, connection: Connection, built: ViewStore, name: str
     ) -> Generator[tuple[ViewStore, Any], None, None]:
-        """Have the generation that was built answer, in the caller's transaction."""
+        """Have the generation that was built answer, in the caller's transaction.
+
+        By the same step it stands on its bench no more: if this process dies at once, whoever comes there next must not
+        build on with what answers, or drop it. Who has lost his turn at the bench has lost what he built.
+        """
         built = cast("RedisViews", built)
         with built.read() as source:
             generation = source.generation(name)
             at, parked = built.checkpoints(source)[name], built.records(source, name)
-        books.answer_with(connection, name, generation or b"")
+        if generation is None:
+            raise lost(self._server)
+        books.answer_with(connection, name, generation)
         books.record(connection, at)
         self._parking.clear(connection, name)
         for record in parked:
             self.park(connection, record)
+        connection.turns += built.leave(connection, name)
         yield self, connection
+
+    def leave(self, home: Connection, name: str) -> "list[Turn]":
+        """Have a view stand on this bench no longer; return the turn that has to last for that."""
+        books.take_away(home, self._books, name)
+        return [self._bench.turn] if self._bench is not None and self._bench.turn is not None else []
 
     def merge(self, connection: Connection) -> None:
         """Do nothing: there are no search indexes."""
@@ -286,10 +299,8 @@ class RedisViews:
         workshop = RedisViews(self._server, bench)
         workshop._known = self._known
         with workshop._required() as connection:
-            if view.name not in workshop.checkpoints(connection):
-                workshop.install(connection, view)
-            torn = books.is_torn(connection)
-        if torn:
+            is_whole = view.name in workshop.checkpoints(connection) and not books.is_torn(connection)
+        if not is_whole:
             workshop.restart(view)
         return workshop
 

@@ -6,15 +6,15 @@ An append that erases has its turn at the views, too, so that what they forget i
 """
 
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
 from turnlog.adapters.attempt import Taken, Undone, appended
 from turnlog.adapters.redis.log import HOLD_S, NOTHING, Also, Log, Overdue
-from turnlog.adapters.redis.scripts import HOLD
 from turnlog.adapters.redis.wire import Cut, Unsent, translating
+from turnlog.domain.errors import StoreError
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
 
@@ -25,7 +25,10 @@ SOME = 100
 class Erasing(Protocol):
     """A transaction of the views in which they forget."""
 
-    lease: bytes
+    @property
+    def lease(self) -> bytes:
+        """The token of the turn at the views."""
+        ...
 
     def writes(self) -> list[bytes | str | int]:
         """Return what is to be written, as arguments of a script."""
@@ -75,7 +78,12 @@ class Appending:
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:  # noqa: ARG002 - the port's
         """Commit what ``again`` returns, if it fits what is there by then."""
         reader = Holding(self._log)
-        return self._write(again(reader), Also(token=reader.token, read=tuple(reader.held), since=reader.since))
+        try:
+            decided = again(reader)
+        except BaseException:
+            reader.let_go()
+            raise
+        return self._write(decided, Also(token=reader.token, read=tuple(reader.held), since=reader.since))
 
     def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
@@ -149,7 +157,7 @@ class Sweeper:
                 also = Also(lease=connection.lease, views=connection.writes())
                 with translating(self._log.server.name):
                     ended.append(self._log.sweep(stream, NOTHING if self._log.views_apart else also))
-                if self._log.views_apart:
+                if self._log.views_apart and ended[-1]:
                     self._views.commit(connection)
         return all(ended)
 
@@ -181,11 +189,17 @@ class Holding:
         self._hold(stream)
         return self._log.snapshot(stream)
 
+    def let_go(self) -> None:
+        """Say that nothing is decided by it: whoever wants to erase it need not wait."""
+        with suppress(StoreError):  # then it expires
+            if self.held:
+                self._log.let_go(self.held, self.token)
+
     def _hold(self, stream: str) -> None:
         if stream in self.held:
             return
         with _undone():
-            self._log.server.run(HOLD, (self._log.reading_key(stream),), (self.token, round(HOLD_S * 1000)))
+            self._log.hold(stream, self.token, round(HOLD_S * 1000))
         self.held[stream] = None
 
 

@@ -40,7 +40,7 @@ class Forgetful:
     def __init__(self, recorder: Recorder, forget: Callable[[str, str], object]) -> None:
         self._recorder = recorder
         self._forget = forget
-        self.durability = recorder.durability
+        self.durability, self.expires = recorder.durability, recorder.expires
         self.select_stream, self.select_log = recorder.select_stream, recorder.select_log
         self.select_keys, self.select_all_keys = recorder.select_keys, recorder.select_all_keys
         self.select_snapshot = recorder.select_snapshot

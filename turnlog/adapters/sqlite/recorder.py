@@ -52,6 +52,8 @@ class Forgetting(Protocol):
 class SQLiteRecorder(SQLiteProcessRecorder):
     """turnlog's recorder: adds keys, snapshots, deciding again under the lock, and erasing."""
 
+    expires = False
+
     def __init__(self, database: Database, names: Names, views: Forgetting | None = None) -> None:
         super().__init__(
             database,

@@ -331,6 +331,27 @@ class ViewsContract(SearchContract, Patience):
         assert filled.views.select_session("default", "s").summary.message_count == 3
         assert filled.views.discard_builds() == []
 
+    def test_a_rebuild_can_die_when_its_view_answers(
+        self, filled: Backend, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What it had not cleared away yet, others may build upon, or drop; the view that answers they leave alone."""
+        before = _everything(filled)
+
+        def interrupt(_: object) -> None:
+            raise Stop
+
+        with monkeypatch.context() as dying, suppress(Stop):
+            dying.setattr(filled.views, "clear_away", interrupt)
+            engine.rebuild("session_index")
+        assert _everything(filled) == before
+        with suppress(Stop):
+            engine.rebuild("session_index", progress=interrupt)
+        assert _everything(filled) == before
+        engine.rebuild("session_index")
+        assert _everything(filled) == before
+        assert filled.views.discard_builds() == []
+        assert _everything(filled) == before
+
     def test_a_difference_is_found(self, filled: Backend, engine: Engine) -> None:
         """A view that says it has come further than its rows have is found out, by the session's name."""
         views = filled.views
