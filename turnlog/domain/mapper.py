@@ -25,6 +25,8 @@ Fact = tuple[Event | Erased, datetime]
 """An event and when it was recorded: what a fold eats."""
 
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, UnknownEvent)
+"""What decoding an event may raise; see ``unreadable``."""
 _ERASED: ToldPrivate[Any] = ToldPrivate(body=None)
 
 
@@ -52,12 +54,18 @@ class Codec:
                 raise CorruptLog(f"session {stream!r}: version {version} is missing, found {found}")
             try:
                 brief = (decoders.get(topic) or self._brief_decoder(topic))(state)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
-            except UnknownEvent as error:
-                raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
+            except UNREADABLE as error:
+                raise unreadable(stream, version, error) from error
             private = brief.private
             yield (absent(topic) if private is None else private.body), brief.header.recorded_at
+
+    def brief(self, topic: str) -> Callable[[bytes], Brief[Any]]:
+        """Return what decodes the events of a topic for a fold that goes through many: it raises ``UNREADABLE``.
+
+        Raises:
+            UnknownEvent: there is no such topic; without the place.
+        """
+        return self._brief.get(topic) or self._brief_decoder(topic)
 
     def occurrence(self, stream: str, row: StreamRow) -> tuple[Event | Erased, datetime, datetime]:
         """Decode one row: the event, when it was recorded, and when it occurred.
@@ -68,10 +76,8 @@ class Codec:
         _, version, topic, state = row
         try:
             brief = (self._brief.get(topic) or self._brief_decoder(topic))(state)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
-        except UnknownEvent as error:
-            raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
+        except UNREADABLE as error:
+            raise unreadable(stream, version, error) from error
         header, private = brief.header, brief.private
         recorded_at = header.recorded_at
         return (absent(topic) if private is None else private.body), recorded_at, header.occurred_at or recorded_at
@@ -86,7 +92,7 @@ class Codec:
         try:
             decode = self._runs.get(topic) or self._run_decoder(topic)
             briefs = decode(b"[%b]" % b",".join([row[3] for row in rows]))
-        except (msgspec.MsgspecError, UnicodeDecodeError, UnknownEvent):
+        except UNREADABLE:
             briefs = []
         if len(briefs) == len(rows) and all(row[3].startswith(b'{"header":{') for row in rows):
             return briefs
@@ -115,10 +121,8 @@ class Codec:
         position, stream, version, topic, state = row
         try:
             stored = (self._told.get(topic) or self._told_decoder(topic))(state)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CorruptLog(f"session {stream!r}, version {version}: {error}") from error
-        except UnknownEvent as error:
-            raise UnknownEvent(f"session {stream!r}, version {version}: {error}") from error
+        except UNREADABLE as error:
+            raise unreadable(stream, version, error) from error
         header = stored.header
         private = stored.private or _ERASED
         tenant, _, session_id = stream.partition("/")
@@ -179,6 +183,12 @@ class Codec:
             return msgspec.structs.replace(whole, private=private)
 
         return decode_and_upcast
+
+
+def unreadable(stream: str, version: int, error: Exception) -> UnknownEvent | CorruptLog:
+    """Return the error that says which event could not be decoded, one of ``UNREADABLE``."""
+    kind = UnknownEvent if isinstance(error, UnknownEvent) else CorruptLog
+    return kind(f"session {stream!r}, version {version}: {error}")
 
 
 def absent(topic: str) -> Event | Erased:

@@ -63,7 +63,8 @@ class Applier:
             views.release(connection, view.name, row[1])
             self._let_go(views, view, connection, row)
         parked = {parked.stream for parked in views.parked(connection, view.name)}
-        rows = [row for row in rows if row[1] not in parked]
+        if parked:
+            rows = [row for row in rows if row[1] not in parked]
         if self._attempt(views, view, connection, rows) is None:
             return
         for row in rows:

@@ -13,7 +13,7 @@ import msgspec
 from turnlog.domain import events as e
 from turnlog.domain.errors import CorruptLog
 from turnlog.domain.events import Erased
-from turnlog.domain.mapper import Codec, LogRow
+from turnlog.domain.mapper import UNREADABLE, Codec, LogRow, absent, unreadable
 from turnlog.domain.values import SessionSummary
 from turnlog.projections.brief import DELETED, Other
 
@@ -91,20 +91,26 @@ def fold_rows(entries: dict[str, Entry], rows: Iterable[LogRow], codec: Codec) -
     Raises:
         UnknownEvent, CorruptLog: an event cannot be read, or one before it is missing.
     """
-    occurrence = codec.occurrence
+    decoders: dict[str, Callable[[bytes], Any]] = {}
     for position, stream, version, topic, state in rows:
         entry = entries.get(stream)
         if entry is not None and entry.version >= version:
             continue
-        event: Any
-        event, at, _ = occurrence(stream, (position, version, topic, state))
+        try:
+            decode = decoders.get(topic) or decoders.setdefault(topic, codec.brief(topic))
+            brief = decode(state)
+        except UNREADABLE as error:
+            raise unreadable(stream, version, error) from error
+        private = brief.private
+        event: Any = absent(topic) if private is None else private.body
+        at = microseconds(brief.header.recorded_at)
         kind = event.__class__
         if topic.startswith(DELETED):
             entries.pop(stream, None)
         elif kind is _Started:
-            entries[stream] = _start(stream, event, position, microseconds(at))
+            entries[stream] = _start(stream, event, position, at)
         elif entry is not None:
-            _follow(entry, event, version, position, microseconds(at))
+            _follow(entry, event, version, position, at)
         elif kind is not Erased:
             raise CorruptLog(f"session {stream!r}: version {version} was found, but nothing before it")
     return entries

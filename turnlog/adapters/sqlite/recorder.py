@@ -228,9 +228,9 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     ) -> list[LogRow]:
         """Return events in position order, see ``Recorder``."""
         rows = _typed(super().select_log(after=after, upto=upto, limit=limit, topics=topics, prefix=prefix))
-        for position, stream, *_ in rows:
-            if type(stream) is not str:
-                raise CorruptLog(f"position {position}: the name of the session is damaged")
+        for row in rows:
+            if type(row[1]) is not str:
+                raise CorruptLog(f"position {row[0]}: the name of the session is damaged")
         return rows
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
@@ -335,13 +335,17 @@ class SQLiteRecorder(SQLiteProcessRecorder):
         self.database.close()
 
 
+def _are_sound(rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Return whether versions, topics and states are of their types; asked of columns, that is a third of the time."""
+    *_, versions, topics, states = zip(*rows, strict=True)
+    return {*map(type, versions)} == {int} and {*map(type, topics)} == {str} and {*map(type, states)} == {bytes}
+
+
 def _typed(rows: list[Any]) -> list[Any]:
     """Return the rows; one with a value of a wrong type, which only a damaged file gives, as one that is no event."""
-    damaged = [
-        i
-        for i, row in enumerate(rows)
-        if type(row[-1]) is not bytes or type(row[-2]) is not str or type(row[-3]) is not int
-    ]
+    if not rows or _are_sound(rows):
+        return rows
+    damaged = [i for i, row in enumerate(rows) if not _are_sound((row,))]
     for i in damaged:
         position, *stream, version, topic, _ = rows[i]
         rows[i] = (position, *stream, version if type(version) is int else 0, topic if type(topic) is str else "", b"")
