@@ -233,6 +233,15 @@ def test_control_c_while_it_starts(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_what_is_logged_is_said_in_one_line(cli: Cli, postgresql_url: str) -> None:
+    """A server that breaks a promise is a warning on stderr like any other words, and data stays data."""
+    turnlog.open(postgresql_url).close()
+    done = cli("stats", "--json", "--store", postgresql_url)
+    assert done.json["durability"] == "normal"
+    assert done.err.startswith("turnlog: warning: 127.0.0.1:")
+    assert done.err.count("\n") == done.err.count("turnlog: ") == 1
+
+
 def test_no_password_is_shown(cli: Cli) -> None:
     """An error never repeats the password of a store's URL."""
     done = cli("stats", "--store", "postgresql://ann:s3cret@127.0.0.1:1/x", code=1)

@@ -155,6 +155,37 @@ def test_what_cannot_be_read_is_named_and_never_taken_for_empty(empty: Store, tm
     assert (migrate(empty, url).imported, len(told(empty, "cut"))) == (1, 4)
 
 
+def test_rows_that_no_key_keeps_in_order(empty: Store, tmp_path: Path) -> None:
+    """Ids that are null or there twice, messages of nobody, of strange roles and other users: each is named, once."""
+    keyless = old.FALAI_1.replace("PRIMARY KEY", "").replace("session_id TEXT NOT NULL", "session_id TEXT")
+    sessions: list[old.Json] = [
+        old.falai_session("twice", {}, user_id="a"),
+        old.falai_session("twice", {}, user_id="b"),
+        {**old.falai_session("", {}), "id": None},
+        old.falai_session("half", '{"data": {"said": "\\ud83d"}}'),
+    ]
+    rows: list[old.Json] = [
+        old.falai_message("m", "twice", "user", "one", old.CREATED, user_id='"a"'),
+        old.falai_message("n", "twice", "user", "two", old.CREATED, user_id="c"),
+        {**old.falai_message("", "twice", "user", "three", old.UPDATED), "id": None},
+        old.falai_message("narrated", "twice", "narrator", "once upon", old.CREATED),
+        {**old.falai_message("astray", "", "user", "hello?", old.CREATED), "session_id": None},
+    ]
+    url = old.made(tmp_path / "a.db", keyless, ("agent_sessions", sessions), ("agent_messages", rows))
+    report = migrate(empty, url)
+    assert (report.sessions, report.imported, report.refused) == (4, 2, 2)
+    assert notes(report) == [
+        ("session", "", None),
+        ("session", "twice", "twice"),
+        ("message", "narrated", "twice"),
+        ("message", "astray", None),
+    ]
+    assert [message.content for message in empty.get("twice").history()] == ["one", "two", "three"]
+    assert [message.metadata for message in empty.get("twice").history()] == [None, {"user_id": "c"}, None]
+    assert (empty.get("half").data, report.changed["text"]) == ({"said": "\ufffd"}, 1)
+    assert migrate(empty, url).imported == 0
+
+
 def test_a_session_that_went_on_is_named_and_left_as_it_is(empty: Store, tmp_path: Path) -> None:
     """Neither here nor there is anything overwritten."""
     path = tmp_path / "a.db"

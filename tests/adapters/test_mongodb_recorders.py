@@ -14,7 +14,9 @@ from eventsourcing.utils import Environment
 import turnlog
 from turnlog.adapters import mongodb as mongo
 from turnlog.adapters.connect import connect
+from turnlog.adapters.mongodb import queueing
 from turnlog.adapters.mongodb.client import Client
+from turnlog.adapters.mongodb.queueing import Queue
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import ConcurrencyConflict, InvalidInput, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
@@ -289,6 +291,24 @@ class TestFactory(shipped.InfrastructureFactoryTestCase[mongo.MongoDBFactory]):
 
     def expected_process_recorder_class(self) -> type[mongo.MongoDBProcessRecorder]:
         return mongo.MongoDBProcessRecorder
+
+
+def test_who_loses_is_queued_for(mongodb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has lost a race queues, and so does who has not; of them one is let in at a time, or after a while."""
+    monkeypatch.setattr(queueing, "LOOK_S", 0.0)
+    monkeypatch.setattr(queueing, "PATIENCE_S", 0.01)
+    with Client(mongodb_url) as first, Client(mongodb_url) as second:
+        won, lost = Queue(first, "places"), Queue(second, "places")
+        raced, apart = [batch(S, 1)], [batch(T, 1)]
+        assert not won.has(raced)
+        lost.note(raced)
+        assert lost.has(raced)
+        assert won.has(raced)
+        assert not won.has(apart)
+        with won.waited_for(raced) as first_in, lost.waited_for(apart) as beside, lost.waited_for(raced) as second_in:
+            assert (first_in, beside, second_in) == (True, True, False)
+        with lost.waited_for(raced) as alone:
+            assert alone
 
 
 def test_a_store_that_is_dropped_is_closed(mongodb_url: str) -> None:

@@ -36,6 +36,7 @@ def test_it_is_followed(sqlite_url: str, indices: Indices) -> None:
                 await asyncio.gather(running, return_exceptions=True)
             assert running.cancelled()
             assert (await followed.status()).lag == 0
+            await followed.catch_up()  # it was stopped before answers had to show it
             assert await followed.counts() == (1, 2)
 
     asyncio.run(main())

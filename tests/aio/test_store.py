@@ -237,7 +237,7 @@ def test_nobody_who_was_cancelled_leaves_a_store_open(url: str, monkeypatch: pyt
 def test_a_program_may_end_while_tasks_wait(url: str, *, debug: bool) -> None:
     """Subscribers, turns and calls that are left when the loop ends are ended with it, without a word."""
 
-    async def main() -> None:
+    async def main() -> aio.ConversationStore:
         store = await aio.open(url)
         session = await store.session("s")
 
@@ -255,5 +255,7 @@ def test_a_program_may_end_while_tasks_wait(url: str, *, debug: bool) -> None:
         await session.collect(b=1)
         assert not any(task.done() for task in tasks)
         assert session.data == {"b": 1}
+        return store
 
-    asyncio.run(main(), debug=debug)
+    store = asyncio.run(main(), debug=debug)
+    asyncio.run(store.close())  # else MongoDB's driver says of it, some time, that it was not

@@ -1,8 +1,7 @@
-"""Searching messages, on every backend."""
+"""Searching messages, on every backend, beyond what turnlog/testing/contracts/searching.py asks."""
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 import turnlog
 from tests.lent.applications import application
 from turnlog import ConversationStore, InvalidInput, SessionNotFound
-from turnlog.testing import Clock
 
 
 def found(store: ConversationStore, text: str, **wanted: Any) -> list[str]:
@@ -34,23 +32,6 @@ def test_newest_first_in_pages(store: ConversationStore) -> None:
     assert found(store, "number 5 3") == []
 
 
-def test_filters(store: ConversationStore, clock: Clock) -> None:
-    """A user, a role, a route and a time narrow it; the time is when it was said or occurred."""
-    alice, bob = store.session("a", user_id="alice"), store.session("b", user_id="bob")
-    alice.add_message("user", "word", message_id="1")
-    alice.enter_route("booking")
-    clock.advance(60)
-    alice.add_message("assistant", "word", message_id="2")
-    bob.add_message("user", "word", message_id="3", occurred_at=datetime(2020, 1, 1, tzinfo=UTC))
-    assert found(store, "word", user_id="alice") == ["2", "1"]
-    assert found(store, "word", role="user") == ["3", "1"]
-    assert found(store, "word", route="booking") == ["2"]
-    assert found(store, "word", since=clock.now) == ["2"]
-    assert found(store, "word", until=clock.now) == ["3", "1"]
-    assert found(store, "word", since=clock.now - timedelta(seconds=60), until=clock.now) == ["1"]
-    assert found(store, "word", user_id="alice", role="user", route="booking") == []
-
-
 def test_only_what_is_visible(store: ConversationStore) -> None:
     """Edited messages are found by their new text; removed, cleared, compacted and replaced ones not at all."""
     session = store.session("s")
@@ -70,18 +51,6 @@ def test_only_what_is_visible(store: ConversationStore) -> None:
     assert (found(store, "date"), found(store, "nut")) == (["n1"], ["n2", "n0"])
     session.clear_history()
     assert found(store, "nut") == []
-
-
-def test_erased_messages_are_not_found(store: ConversationStore) -> None:
-    """What is deleted, or erased with its user, is not found any more."""
-    store.session("kept").add_message("user", "secret one", message_id="kept")
-    for name in ("a", "b"):
-        store.session(name, user_id="alice").add_message("user", "secret", message_id=name)
-    assert found(store, "secret") == ["b", "a", "kept"]
-    store.get("a").delete()
-    assert found(store, "secret") == ["b", "kept"]
-    store.erase_user("alice")
-    assert found(store, "secret") == ["kept"]
 
 
 def test_whose_it_is(store: ConversationStore, url: str) -> None:

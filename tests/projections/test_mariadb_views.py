@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
-from time import monotonic
+from threading import Thread
 from typing import Any
 
 import pymysql
@@ -16,6 +15,7 @@ from tests import servers
 from tests.projections.log import STARTED, Log, Words, execute, filled, said, words
 from tests.projections.mariadb_crash import as_bytes
 from tests.projections.test_session_index import INDEXES, SHAPES
+from tests.projections.views_beside import DEADLINE_S, known, shown, until
 from turnlog.adapters.mariadb import MariaDBRecorder
 from turnlog.adapters.mariadb.pool import Pool
 from turnlog.adapters.mariadb.views import MariaDBViews
@@ -27,7 +27,6 @@ from turnlog.domain.values import RebuildProgress, RecordedEvent
 from turnlog.projections import building
 from turnlog.projections.engine import Engine
 
-DEADLINE_S = 30.0
 DRIVER: Any = pymysql.connections.Connection
 
 
@@ -53,31 +52,9 @@ def other(log: Log) -> Iterator[Log]:
     opened.close()
 
 
-def known(log: Log) -> Log:
-    """Add every view to a log."""
-    log.with_views()
-    log.engine.add(Words())
-    return log
-
-
-def shown(log: Log, session_id: str) -> list[Any]:
-    """Return what the views have of a session."""
-    counted = [row for row in words(log) if row[0] == session_id]
-    row = log.views.select_session("default", session_id)
-    return [*([] if row is None else [row]), *log.messages(session_id), *counted]
-
-
 def waits(log: Log) -> bool:
     """Return whether somebody waits for a lock of the server's."""
     return bool(log.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = 'User lock'"))
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    deadline = monotonic() + DEADLINE_S
-    while not condition():
-        assert monotonic() < deadline
-        Event().wait(0.005)
 
 
 def builds(log: Log) -> list[tuple[Any, ...]]:

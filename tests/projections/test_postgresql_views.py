@@ -4,7 +4,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from threading import Event, Thread
-from time import monotonic
 from typing import Any
 
 import psycopg
@@ -12,6 +11,7 @@ import pytest
 
 import turnlog
 from tests.projections.log import STARTED, Log, Words, filled, said, words
+from tests.projections.views_beside import DEADLINE_S, known, shown, until
 from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.views import PostgreSQLViews
@@ -20,8 +20,6 @@ from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
 from turnlog.domain.mapper import LogRow
 from turnlog.domain.values import RebuildProgress, RecordedEvent
 from turnlog.projections import building
-
-DEADLINE_S = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -46,31 +44,9 @@ def other(log: Log) -> Iterator[Log]:
     opened.close()
 
 
-def known(log: Log) -> Log:
-    """Add every view to a log."""
-    log.with_views()
-    log.engine.add(Words())
-    return log
-
-
-def shown(log: Log, session_id: str) -> list[Any]:
-    """Return what the views have of a session."""
-    counted = [row for row in words(log) if row[0] == session_id]
-    row = log.views.select_session("default", session_id)
-    return [*([] if row is None else [row]), *log.messages(session_id), *counted]
-
-
 def waiting(log: Log) -> int:
     """Return how many transactions wait for an advisory lock."""
     return len(log.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition."""
-    deadline = monotonic() + DEADLINE_S
-    while not condition():
-        assert monotonic() < deadline
-        Event().wait(0.005)
 
 
 @contextmanager

@@ -544,7 +544,7 @@ class ConversationStore:
         """Return this store as that user sees it: only his sessions, others do not exist.
 
         What is about the whole store is refused there: counts, proofs, views, upkeep, and to export, copy, import or
-        follow it. ``position`` is the log's.
+        follow it. ``position`` is the log's. A handle that was given out stays one, whoever the session is given to.
         """
         return ConversationStore(self._threads, self._blocking.for_user(user_id), self._news)
 

@@ -1,8 +1,10 @@
 """Every command by its name."""
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -87,7 +89,8 @@ def run(arguments: Sequence[str]) -> int:
         if reconfigure is not None:  # an ASCII terminal shows \\U0001f642 where it has no such character
             reconfigure(errors="backslashreplace")
     try:
-        code = _exit_code_of(arguments)
+        with _log_said():
+            code = _exit_code_of(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         forget_stdout()
@@ -107,6 +110,24 @@ def _exit_code_of(arguments: Sequence[str]) -> int:
             raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return GOOD
+
+
+@contextmanager
+def _log_said() -> Generator[None, None, None]:
+    """Say what turnlog logs as everything else is said: in one line, without a traceback."""
+    log, saying = logging.getLogger("turnlog"), _Saying(logging.WARNING)
+    log.addHandler(saying)
+    try:
+        yield
+    finally:
+        log.removeHandler(saying)
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it."""
+        error = record.exc_info[1] if record.exc_info else None
+        say(f"{record.levelname.lower()}: {record.getMessage()}" + (f": {error}" if error else ""))
 
 
 def _require_streams() -> None:

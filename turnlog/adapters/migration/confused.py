@@ -1,6 +1,6 @@
 """Sessions of confused-ai: of its SQL session store, its SQLite session store, its AgentDb, its three Redis stores."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from turnlog.adapters.migration.session import Found, Note, OldMessage, OldRun, OldSession, Unreadable
@@ -54,21 +54,21 @@ def from_row(row: Row, runs: Iterable[Row] = ()) -> Found:
     return _guarded(str(row["id"]), read)
 
 
-def from_hash(fields: Mapping[str, Any], messages: Sequence[Json], runs: Sequence[Json]) -> Found:
-    """Return what a hash and its lists in Redis stand for."""
+def from_hash(fields: Mapping[str, Any], messages: Sequence[Json], runs: Sequence[Json], account: Account) -> Found:
+    """Return what a hash and its lists in Redis stand for; ``account`` has notes of their reading."""
 
     def read(account: Account) -> OldSession:
         given = [an_object("a run", run) for run in runs]
         return _session(account, {**fields, "messages": list(messages)}, given)
 
-    return _guarded(str(fields["id"]), read)
+    return _guarded(str(fields["id"]), read, account)
 
 
 def from_agent_db(row: Row) -> Found:
     """Return what a row of an AgentDb's sessions stands for; its messages stand in ``session_data``."""
 
     def read(account: Account) -> OldSession:
-        data = an_object("session_data", row.get("session_data"))
+        data = an_object("session_data", row.get("session_data"), account)
         rest = {key: value for key, value in data.items() if key not in {"messages", "metadata"}}
         besides = {name: _json_or_text(row.get(name)) for name in _BESIDES if row.get(name) is not None}
         metadata = {
@@ -82,10 +82,9 @@ def from_agent_db(row: Row) -> Found:
     return _guarded(str(row["session_id"]), read)
 
 
-def _guarded(session_id: str, read: Any) -> Found:
-    account = Account(session_id)
+def _guarded(session_id: str, read: Callable[[Account], OldSession], account: Account | None = None) -> Found:
     try:
-        found: OldSession = read(account)
+        found = read(account or Account(session_id))
     except UnreadableValueError as error:
         return Unreadable(note=Note(what="session", id=session_id, session_id=session_id, reason=str(error)))
     return found
@@ -102,7 +101,8 @@ def _session(
     besides: Mapping[str, Json] | None = None,
 ) -> OldSession:
     said = (
-        message_of(item, f"number {i}", account) for i, item in enumerate(a_list("messages", given.get("messages")))
+        message_of(item, f"number {i}", account)
+        for i, item in enumerate(a_list("messages", given.get("messages"), account))
     )
     messages: list[OldMessage] = [one for one in said if one is not None]
     kept = {**(besides or {}), **_kept(given)}

@@ -47,15 +47,24 @@ class Database:
         return next((name for name in named if name in fitting), None)
 
     def in_order(self, table: str, key: str, order: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield all rows of a table, the oldest first."""
+        """Yield all rows of a table that have a key, the oldest first; where a key is there twice, both."""
         columns = [_column(name) for name in self.tables[table]]
         order_by = [_column(name) for name in order]
-        ids = [row[0] for row in self._run(sa.select(_column(key)).select_from(sa.table(table)).order_by(*order_by))]
+        keys = sa.select(_column(key)).select_from(sa.table(table)).where(_column(key).is_not(None))
+        ids = list(dict.fromkeys(row[0] for row in self._run(keys.order_by(*order_by))))
         for i in range(0, len(ids), PAGE):
             page = ids[i : i + PAGE]
             wanted = sa.select(*columns).select_from(sa.table(table)).where(_column(key).in_(page))
-            rows = {row[key]: dict(row) for row in self._run(wanted).mappings()}
-            yield from (rows[id_] for id_ in page if id_ in rows)
+            rows: dict[object, list[dict[str, Any]]] = {}
+            for row in self._run(wanted.order_by(*order_by)).mappings():
+                rows.setdefault(row[key], []).append(dict(row))
+            for id_ in page:
+                yield from rows.get(id_, ())
+
+    def nameless(self, table: str, key: str) -> int:
+        """Count the rows of a table that have no key."""
+        counted = sa.select(sa.func.count()).select_from(sa.table(table)).where(_column(key).is_(None))
+        return int(self._run(counted).scalar_one())
 
     def of_session(self, table: str, session_id: object, order: Sequence[str]) -> list[dict[str, Any]]:
         """Return the rows of a table that belong to a session."""
@@ -65,9 +74,10 @@ class Database:
 
     def astray(self, table: str, sessions: str, key: str) -> Iterator[tuple[object, object]]:
         """Yield the ids of rows of a table that belong to no session, and the session that they name."""
-        there = sa.select(_column(key)).select_from(sa.table(sessions))
+        there = sa.select(_column(key)).select_from(sa.table(sessions)).where(_column(key).is_not(None))
         lost = sa.select(_column("id"), _column("session_id")).select_from(sa.table(table))
-        for row in self._run(lost.where(_column("session_id").not_in(there)).order_by(_column("id"))).mappings():
+        of = _column("session_id")
+        for row in self._run(lost.where(of.not_in(there) | of.is_(None)).order_by(_column("id"))).mappings():
             yield row["id"], row["session_id"]
 
     def _run(self, statement: sa.Executable) -> sa.CursorResult[Any]:

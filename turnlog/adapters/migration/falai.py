@@ -71,9 +71,11 @@ def _session(row: Row, rows: Sequence[Row], account: Account) -> OldSession:
         route = visits[-1].route
     title = text_or_none(blob.get("currentRouteTitle")) or text_or_none(blob.get("currentFlowTitle"))
     status = _status(row, account)
+    owner = _owner(row, account)
+    saved = (_saved(one, owner, account) for one in rows)
     return OldSession(
         session_id=account.session_id,
-        user_id=_owner(row, account),
+        user_id=owner,
         agent=text_or_none(row.get("agent_name")),
         status=status,
         created_at=account.moment("created_at", row.get("created_at")),
@@ -90,7 +92,7 @@ def _session(row: Row, rows: Sequence[Row], account: Account) -> OldSession:
         route_title=title,
         step=step,
         step_description=text_or_none(blob.get("currentStepDescription")),
-        messages=tuple(_together([one for one in said if one is not None], [_saved(one, account) for one in rows])),
+        messages=tuple(_together([one for one in said if one], [one for one in saved if one])),
         lost=tuple(account.lost),
         changed=tuple(account.changed),
     )
@@ -101,7 +103,7 @@ def _blob(row: Row, account: Account) -> dict[str, Json]:
 
     ``updateCollectedData`` replaces all of it by what was meant to be merged: what is left then is data.
     """
-    blob = an_object("collected_data", row.get("collected_data"))
+    blob = an_object("collected_data", row.get("collected_data"), account)
     if blob and not BLOB & blob.keys():
         account.change("data", account.session_id, "it stands where the history was: that had been overwritten")
         return {"data": blob}
@@ -110,15 +112,21 @@ def _blob(row: Row, account: Account) -> dict[str, Json]:
 
 def _owner(row: Row, account: Account) -> str | None:
     """Return the owner; 1.x wrote him as JSON, in quotes."""
-    owner = text_or_none(row.get("user_id"))
-    if owner is not None and owner.startswith('"') and owner.endswith('"'):
-        try:
-            bare = json.loads(owner)
-        except ValueError:
-            return owner
-        account.change("owner", bare, f"it was stored as {owner}, in quotes")
-        return text_or_none(bare)
+    stored = text_or_none(row.get("user_id"))
+    owner = _bare(stored)
+    if owner != stored:
+        account.change("owner", owner, f"it was stored as {stored}, in quotes")
     return owner
+
+
+def _bare(owner: str | None) -> str | None:
+    """Return a name without the quotes in which it may be stored."""
+    if owner is None or not (owner.startswith('"') and owner.endswith('"')):
+        return owner
+    try:
+        return text_or_none(json.loads(owner))
+    except ValueError:
+        return owner
 
 
 def _status(row: Row, account: Account) -> str:
@@ -170,8 +178,8 @@ def _titled(visits: Sequence[OldVisit], route: str | None, title: str | None) ->
     return [*visits[:-1], msgspec.structs.replace(visits[-1], title=title)]
 
 
-def _saved(row: Row, account: Account) -> OldMessage:
-    """Return the message of a row.
+def _saved(row: Row, owner: str | None, account: Account) -> OldMessage | None:
+    """Return the message of a row; ``None``, and a note, where turnlog cannot hold it.
 
     Raises:
         UnreadableValueError: a column of it cannot be read.
@@ -179,14 +187,19 @@ def _saved(row: Row, account: Account) -> OldMessage:
     place = str(row["id"])
     role = role_of(row.get("role"))
     if role is None:
-        raise UnreadableValueError(f"message {place!r} has the role {row.get('role')!r:.40}")
+        account.lose("message", place, f"its role is {row.get('role')!r:.40}")
+        return None
     event = decoded(f"the event of message {place!r}", row.get("event"))
+    user = _bare(text_or_none(row.get("user_id")))
     return OldMessage(
         role=role,
         content=content_of(row.get("content"), place, account),
-        message_id=place,
+        message_id=None if row["id"] is None else place,
         tool_calls=tool_calls_of(decoded(f"tool_calls of message {place!r}", row.get("tool_calls")), place, account),
-        metadata={} if event is None else {"event": event},
+        metadata={
+            **({} if event is None else {"event": event}),
+            **({} if user in (None, owner) else {"user_id": user}),
+        },
         at=account.moment(f"of message {place}", row.get("created_at")),
         route=text_or_none(row.get("route")) or text_or_none(row.get("flow")),
         step=text_or_none(row.get("step")),

@@ -48,7 +48,7 @@ def session_of(row: Row, items: Iterable[Row]) -> Found:
 
 def _message(row: Row, account: Account) -> OldMessage | None:
     place = str(row["id"])
-    item = an_object(f"item {place}", row["message_data"])
+    item = an_object(f"item {place}", row["message_data"], account)
     at = account.moment(f"of item {place}", row.get("created_at"))
     match item.get("type", "message"):
         case "message" if (role := role_of(item.get("role"))) is not None:

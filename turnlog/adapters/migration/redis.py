@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from turnlog.adapters.migration import confused
 from turnlog.adapters.migration.session import Found, Note, Unreadable
-from turnlog.adapters.migration.values import UnreadableValueError, an_object, moment
+from turnlog.adapters.migration.values import Account, UnreadableValueError, an_object, moment
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
 
 
@@ -93,29 +93,31 @@ def _created(client: Any, key: str) -> str:
 
 def _session(client: Any, layout: Layout, key: str) -> Found | None:
     session_id = key.removeprefix(layout.sessions)
+    account = Account(session_id)
     if layout.messages is None:
         try:
-            fields = _decoded(client, key)
+            fields = _decoded(client, key, account)
         except UnreadableValueError as error:
             return Unreadable(note=Note(what="session", id=session_id, session_id=session_id, reason=str(error)))
-        return confused.from_hash({"id": session_id, **fields}, fields.get("messages") or [], []) if fields else None
+        given = {"id": session_id, **fields}
+        return confused.from_hash(given, fields.get("messages") or [], [], account) if fields else None
     fields = client.hgetall(key)
     if not fields:
         return None  # it has just expired
     try:
-        messages = _list(client, f"{layout.messages}{session_id}", "message")
-        runs = _list(client, f"{layout.runs}{session_id}", "run") if layout.runs else []
+        messages = _list(client, f"{layout.messages}{session_id}", "message", account)
+        runs = _list(client, f"{layout.runs}{session_id}", "run", account) if layout.runs else []
     except UnreadableValueError as error:
         return Unreadable(note=Note(what="session", id=session_id, session_id=session_id, reason=str(error)))
-    return confused.from_hash({"id": session_id, **fields}, messages, runs)
+    return confused.from_hash({"id": session_id, **fields}, messages, runs, account)
 
 
-def _list(client: Any, key: str, what: str) -> list[Any]:
-    return [an_object(f"{what} {i}", item) for i, item in enumerate(client.lrange(key, 0, -1))]
+def _list(client: Any, key: str, what: str, account: Account) -> list[Any]:
+    return [an_object(f"{what} {i}", item, account) for i, item in enumerate(client.lrange(key, 0, -1))]
 
 
-def _decoded(client: Any, key: str) -> dict[str, Any]:
-    return an_object("the session", client.get(key))
+def _decoded(client: Any, key: str, account: Account | None = None) -> dict[str, Any]:
+    return an_object("the session", client.get(key), account)
 
 
 def _astray(client: Any, layout: Layout, keys: set[str]) -> Iterator[Found]:

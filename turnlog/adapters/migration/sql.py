@@ -68,6 +68,7 @@ def _falai(db: Database, table: str) -> Iterator[Found]:
     for row in db.in_order(table, "id", ("created_at", "id")):
         rows = [] if messages is None else db.of_session(messages, row["id"], ("created_at", "id"))
         yield falai.session_of(row, rows)
+    yield from _nameless(db, table, "id")
     if messages is not None:
         yield from _astray(db, messages, table, "id", "message")
 
@@ -76,26 +77,37 @@ def _sql_store(db: Database, table: str) -> Iterator[Found]:
     runs = db.referring(table, _RUNS)
     for row in db.in_order(table, "id", ("created_at", "id")):
         yield confused.from_row(row, [] if runs is None else db.of_session(runs, row["id"], ("start_time", "id")))
+    yield from _nameless(db, table, "id")
     if runs is not None:
         yield from _astray(db, runs, table, "id", "run")
 
 
 def _sqlite_store(db: Database, table: str) -> Iterator[Found]:
     yield from map(confused.from_row, db.in_order(table, "id", ("created_at", "id")))
+    yield from _nameless(db, table, "id")
 
 
 def _agent_db(db: Database, table: str) -> Iterator[Found]:
     yield from map(confused.from_agent_db, db.in_order(table, "session_id", ("created_at", "session_id")))
+    yield from _nameless(db, table, "session_id")
 
 
 def _openai(db: Database, table: str) -> Iterator[Found]:
     items = db.referring(table, _OPENAI_ITEMS) or ""
     for row in db.in_order(table, "session_id", ("created_at", "session_id")):
         yield openai_agents.session_of(row, db.of_session(items, row["session_id"], ("id",)))
+    yield from _nameless(db, table, "session_id")
     yield from _astray(db, items, table, "session_id", "item")
+
+
+def _nameless(db: Database, table: str, key: str) -> Iterator[Found]:
+    """Yield the sessions that have no id."""
+    note = Note(what="session", id="", session_id=None, reason=f"its {key} is null")
+    yield from [Unreadable(note=note)] * db.nameless(table, key)
 
 
 def _astray(db: Database, table: str, sessions: str, key: str, what: str) -> Iterator[Found]:
     for id_, session_id in db.astray(table, sessions, key):
-        reason = "there is no such session"
-        yield Unreadable(note=Note(what=what, id=str(id_), session_id=str(session_id), reason=reason), whole=False)
+        reason = "it names no session" if session_id is None else "there is no such session"
+        of = None if session_id is None else str(session_id)
+        yield Unreadable(note=Note(what=what, id=str(id_), session_id=of, reason=reason), whole=False)

@@ -1,6 +1,7 @@
 """Values as the other systems wrote them: times of every kind, JSON in text, messages of several shapes."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -13,6 +14,7 @@ from turnlog.domain.values import ROLES
 
 FIRST_MILLISECONDS = 100_000_000_000
 """A whole number from here on is milliseconds since 1970, below it seconds (until the year 5138)."""
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d+)?|\d{9,}", re.ASCII)
 _ROLES = {"agent": "tool", "function": "tool", "human": "user", "ai": "assistant", "model": "assistant"}
 """Roles that turnlog calls otherwise."""
 _MESSAGE_ID = ("id", "message_id", "messageId")
@@ -62,7 +64,7 @@ def moment(value: object) -> datetime | None:
         return None
     try:
         if isinstance(value, str):
-            return moment(int(value)) if value.isdecimal() else _utc(datetime.fromisoformat(value))
+            return moment(float(value)) if _NUMBER.fullmatch(value) else _utc(datetime.fromisoformat(value))
         if isinstance(value, datetime):
             return _utc(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -76,8 +78,10 @@ def _utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.utcoffset() is None else value.astimezone(UTC)
 
 
-def decoded(what: str, value: object) -> Json:
+def decoded(what: str, value: object, account: Account | None = None) -> Json:
     """Return JSON that stands in a column as text, or as the driver has decoded it.
+
+    Text that JavaScript has cut in the middle of a character is mended, where there is an ``account`` to note it in.
 
     Raises:
         UnreadableValueError: it is not JSON.
@@ -86,17 +90,31 @@ def decoded(what: str, value: object) -> Json:
         try:
             return msgspec.json.decode(value)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            raise UnreadableValueError(f"{what} is no JSON ({error})") from error
+            mended = None if account is None else _without_halves(value)
+            if account is None or mended is None:
+                raise UnreadableValueError(f"{what} is no JSON ({error})") from error
+            account.change("text", what, "a character in it was cut in half: U+FFFD stands in its place")
+            return msgspec.json.decode(mended)
     return value
 
 
-def an_object(what: str, value: object) -> dict[str, Json]:
-    """Return a JSON object; none where there is none.
+def _without_halves(value: str | bytes) -> bytes | None:
+    """Return JSON with U+FFFD for each surrogate that stands alone; ``None`` if it is no JSON even so."""
+    try:
+        found = json.loads(value)
+        text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError):
+        return None
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def an_object(what: str, value: object, account: Account | None = None) -> dict[str, Json]:
+    """Return a JSON object; none where there is none. ``account`` as in ``decoded``.
 
     Raises:
         UnreadableValueError: it is something else.
     """
-    found = decoded(what, value)
+    found = decoded(what, value, account)
     if found is None:
         return {}
     if isinstance(found, dict):
@@ -104,13 +122,13 @@ def an_object(what: str, value: object) -> dict[str, Json]:
     raise UnreadableValueError(f"{what} is no JSON object")
 
 
-def a_list(what: str, value: object) -> list[Json]:
-    """Return a JSON array; an empty one where there is none.
+def a_list(what: str, value: object, account: Account | None = None) -> list[Json]:
+    """Return a JSON array; an empty one where there is none. ``account`` as in ``decoded``.
 
     Raises:
         UnreadableValueError: it is something else.
     """
-    found = decoded(what, value)
+    found = decoded(what, value, account)
     if found is None:
         return []
     if isinstance(found, list):

@@ -154,7 +154,7 @@ class MongoDBRecorder(MongoDBProcessRecorder):
 
     def lingering(self) -> list[str]:
         """Return where erased bytes may linger: in old versions of documents, and in the server's logs."""
-        return upkeep.lingering(self.client)
+        return upkeep.lingering(self.client, self._names)
 
     def scrub(self, *, vacuum: bool) -> list[str]:
         """Have the server let go of old versions of documents; see ``Recorder``."""

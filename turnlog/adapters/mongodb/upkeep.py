@@ -12,6 +12,7 @@ OPLOG = "the oplog of the replica set, until it has gone round, and members that
 OLD = "old versions of documents, until a checkpoint of the server (a minute) has passed"
 FREE = "blocks of the collections' files that are free (scrub(vacuum=True) compacts them)"
 FILES = "blocks of the collections' files, which the server or the file system gave free"
+EARLIER = "views of the time when the server was of a replica set, until it is again and they are caught up"
 BACKUPS = "backups: yours to deal with"
 _NOT_HERE = frozenset({13, 26, 115, 141, 20, 127})
 """Codes of errors: not allowed, no such collection, not on this server."""
@@ -74,9 +75,9 @@ def size_bytes(client: Client, names: Names) -> int:
     return total
 
 
-def lingering(client: Client) -> list[str]:
+def lingering(client: Client, names: Names) -> list[str]:
     """Return where bytes that were just erased may be."""
-    return [f"{OLD}, in {client.name}", *_beyond(client)]
+    return [f"{OLD}, in {client.name}", *_beyond(client, names)]
 
 
 def scrub(client: Client, names: Names, *, vacuum: bool) -> list[str]:
@@ -93,7 +94,7 @@ def scrub(client: Client, names: Names, *, vacuum: bool) -> list[str]:
             for name in names.tables()
             if name in client.database.list_collection_names()
         )
-    return [FILES if compacted else FREE, *([] if synced else [OLD]), *_beyond(client)]
+    return [FILES if compacted else FREE, *([] if synced else [OLD]), *_beyond(client, names)]
 
 
 def _tried(database: Any, command: str, value: object, **options: Any) -> bool:
@@ -107,6 +108,13 @@ def _tried(database: Any, command: str, value: object, **options: Any) -> bool:
     return True
 
 
-def _beyond(client: Client) -> list[str]:
+def _beyond(client: Client, names: Names) -> list[str]:
     """Return what no command of ours reaches."""
-    return [JOURNAL, *([OPLOG] if client.server.replicated else []), BACKUPS]
+    return [JOURNAL, *([OPLOG] if client.server.replicated else _earlier(client, names)), BACKUPS]
+
+
+def _earlier(client: Client, names: Names) -> list[str]:
+    """Return whether a server that stands alone has views of the time when it did not."""
+    with client.translating():
+        kept = client.collection(names.views).find_one({"_id": {"$regex": "^[^ ]"}}, {})
+    return [EARLIER] if kept else []

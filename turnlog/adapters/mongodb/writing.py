@@ -4,7 +4,7 @@ Where there are no transactions, it is a plan (plans.py).
 """
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import RLock
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.adapters.mongodb.documents import Document
 from turnlog.adapters.mongodb.erasing import erase_stream
 from turnlog.adapters.mongodb.head import Head
+from turnlog.adapters.mongodb.queueing import Queue
 from turnlog.adapters.reading import Inside, Reading
 from turnlog.domain.errors import ConcurrencyConflict
 from turnlog.domain.mapper import StreamRow
@@ -66,6 +67,7 @@ class Recording(Reading[Session | None], Protocol):
     client: Client
     head: Head
     events: str
+    tracking_table: str
 
     def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
@@ -83,6 +85,7 @@ class Appending:
         self._recorder = recorder
         self._client, self._head, self._views = recorder.client, recorder.head, views
         self.name = self._client.name
+        self._queue = Queue(self._client, recorder.tracking_table)
         self.turn = Turn()
         """Held by the thread that numbers a document, or decides anew: two would only be in each other's way."""
         self.translating = self._client.translating
@@ -91,16 +94,29 @@ class Appending:
         """Commit ``batches``."""
         return self._write(batches, None)
 
-    def queues(self, batches: Sequence[Batch]) -> bool:  # noqa: ARG002 - the port's
-        """Return that they do not: nobody else can be kept out."""
-        return False
+    def queues(self, batches: Sequence[Batch]) -> bool:
+        """Return whether their streams are contended."""
+        return self._queue.has(batches)
 
-    def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:  # noqa: ARG002 - the port's
+    def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:
         """Commit what ``again`` returns, if nothing was erased since it began to read.
+
+        Who lost a race queues; who queues, and finds that what he has decided fits, has it committed as it is.
 
         Raises:
             ConcurrencyConflict: it does not fit, although nobody else has written meanwhile.
         """
+        if losses:
+            self._queue.note(before)
+        if not self._queue.has(before):
+            return self._ask(again)
+        with self._queue.waited_for(before) as was_free:
+            if was_free and not losses:
+                with suppress(Taken):
+                    return self._write(before, None)
+            return self._ask(again)
+
+    def _ask(self, again: Again) -> list[int]:
         with self.turn:
             with self._client.reading() as session:
                 newest = self._head.newest(session=session)

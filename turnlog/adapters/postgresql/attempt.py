@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from psycopg import errors
 
 from turnlog.adapters.attempt import Taken, Undone
+from turnlog.adapters.contended import Contended
 from turnlog.adapters.postgresql.connection import CONFIRM, Connection, run
-from turnlog.adapters.postgresql.contended import Contended
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.tables import Ordering
 from turnlog.adapters.postgresql.writing import Writing

@@ -1,6 +1,6 @@
 """Searching: what ``store.search`` promises on every store of views, whether that keeps an index of words or not."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ class SearchContract:
 
     @pytest.fixture
     def talked(self, backend: Backend) -> turnlog.ConversationStore:
-        """A store on ``backend``: alice asks, is answered a minute later on a route; a minute after that bob asks."""
+        """A store on ``backend``: alice asks, is answered a minute later on a route; then bob asks, years before."""
         clock = Clock()
         store = turnlog.open(backend, clock=clock)
         alice, bob = store.session("a", user_id="alice"), store.session("b", user_id="bob")
@@ -28,11 +28,11 @@ class SearchContract:
         clock.advance(60)
         alice.add_message("assistant", [{"type": "text", "text": "The TABLE is yours"}], message_id="told")
         clock.advance(60)
-        bob.add_message("user", "table, 東京タワーで", message_id="bob's")
+        bob.add_message("user", "table, 東京タワーで", message_id="bob's", occurred_at=datetime(2020, 1, 1, tzinfo=UTC))
         return store
 
     def test_what_is_found(self, talked: turnlog.ConversationStore) -> None:
-        """Messages that have all the words come newest first, narrowed by user, role, route and time, of one tenant."""
+        """Messages that have all the words come newest first, narrowed by user, role, route and when they occurred."""
         asked_at = talked.get("a").history()[0].occurred_at
         minute = timedelta(minutes=1)
         filters: list[tuple[dict[str, Any], list[str]]] = [
@@ -41,8 +41,8 @@ class SearchContract:
             ({"user_id": "Alice"}, []),
             ({"role": "user"}, ["bob's", "asked"]),
             ({"route": "booking"}, ["told"]),
-            ({"since": asked_at + minute}, ["bob's", "told"]),
-            ({"until": asked_at + minute}, ["asked"]),
+            ({"since": asked_at + minute}, ["told"]),
+            ({"until": asked_at + minute}, ["bob's", "asked"]),
             ({"user_id": "alice", "role": "user", "since": asked_at, "until": asked_at + minute}, ["asked"]),
         ]
         for wanted, expected in filters:

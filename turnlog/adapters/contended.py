@@ -1,7 +1,7 @@
-"""For which sessions appends to PostgreSQL queue: those over which this process lost a race a moment ago.
+"""For which sessions appends queue: those over which this process lost a race a moment ago.
 
-There each append holds its stream from the start. Were it only the loser that does, whoever won the last race, and need
-not read, would win the next ones too (measured: docs/decisions/0014).
+There each append holds, from the start, what it raced for. Were it only the loser that does, whoever won the last race,
+and need not read, would win the next ones too (measured: docs/decisions/0014).
 """
 
 from collections.abc import Sequence
