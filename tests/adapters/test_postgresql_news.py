@@ -6,9 +6,11 @@ from time import monotonic
 
 import psycopg
 import pytest
+from psycopg.types.numeric import Int8
 
 from turnlog.adapters.connect import connect
 from turnlog.adapters.postgresql import news
+from turnlog.adapters.postgresql.connection import run
 from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts.rows import grow
 
@@ -62,6 +64,16 @@ def test_who_begins_to_listen_need_not_be_known_yet(
     waited = waits(reader, 1)
     later.join()
     assert waited < LONG_S / 2
+
+
+def test_writers_do_not_take_each_other_for_listeners(postgresql_url: str) -> None:
+    """A writer who has looked whether anybody listens is not found by the next one, though his transaction is open."""
+    key = Int8(1)
+    with psycopg.connect(postgresql_url) as one, psycopg.connect(postgresql_url) as other:
+        heard = [run(each, news.TELL, (key, key, "turnlog_1")).fetchall() for each in (one, other)]
+        assert heard == [[(False,)], [(False,)]]
+        run(one, "SELECT pg_advisory_lock_shared(%b)", (key,))
+        assert run(other, news.TELL, (key, key, "turnlog_1")).fetchall() == [(True,)]
 
 
 def test_a_notification_that_is_lost_costs_half_a_second(both: tuple[Recorder, Recorder], postgresql_url: str) -> None:

@@ -27,6 +27,13 @@ CEILING_S = 0.5
 """The longest time that a lost notification delays anybody."""
 
 
+TELL = (
+    "SELECT CASE WHEN pg_try_advisory_lock(%b) THEN NOT pg_advisory_unlock(%b) ELSE pg_notify(%b, '') IS NOT NULL END"
+)
+"""Notify if there are listeners, and say whether there are. The lock is let go at once: held until the commit, writers
+who look at the same time would take each other for listeners, and look again every few ms."""
+
+
 class News:
     """The bell of one log in one process. Its threads are started by the first who rings, or waits."""
 
@@ -114,12 +121,9 @@ class News:
             self._closed.wait(BELL_S if heard else QUIET_S)
 
     def _notify(self) -> bool:
-        """Send a notification unless nobody listens; return whether somebody does."""
-        rows = self._pool.rows(
-            "SELECT pg_notify(%b, '') IS NOT NULL WHERE NOT pg_try_advisory_xact_lock(%b)",
-            (self._channel, self._listeners),
-        )
-        return bool(rows)
+        """Notify other processes unless nobody listens there; return whether somebody does."""
+        ((heard,),) = self._pool.rows(TELL, (self._listeners, self._listeners, self._channel))
+        return bool(heard)
 
     def _listen(self) -> None:
         while not self._closed.is_set():
