@@ -12,6 +12,7 @@ from time import monotonic, sleep
 import pytest
 
 import turnlog
+from tests.faults.conftest import THOROUGH
 from tests.faults.processes import Victim, alone
 from turnlog.adapters.sqlite import database as databases
 from turnlog.adapters.sqlite.database import Database
@@ -19,7 +20,7 @@ from turnlog.domain.errors import StoreUnavailable
 
 LONG_S = 20.0
 """How long a child may take."""
-FORKS = 100
+FORKS = 40 * THOROUGH
 """So many children are made beside busy threads: what goes wrong, goes wrong at a few instants only."""
 
 
@@ -89,7 +90,7 @@ def test_the_parent_closes_first(url: str) -> None:
 
 def fork_beside_threads(url: str, reading: bool) -> list[int | str]:
     """Fork again and again while other threads append, or wait for news; each child appends."""
-    with turnlog.open(url, durability="normal", timeout_s=2) as store:
+    with turnlog.open(url, durability="normal", timeout_s=10) as store:
         store.session("s")
         done = threading.Event()
 

@@ -5,7 +5,7 @@ Of a log with the prefix ``turnlog:``
 - ``turnlog:{log}:head`` the position given last; ``…:order`` (a stream) which event is at which position; ``…:names``
   (a sorted set) the streams; ``…:deadlines`` (a sorted set) when sessions expire, in milliseconds; ``…:lives`` (a
   hash) how long they live; ``…:expired`` how many have; ``…:tracking`` (a hash) what is tracked; ``…:reserved`` (a
-  hash) streams that an append to several partitions is going to write, see joint.py;
+  hash) streams that an append to several partitions is to write; ``…:joint`` (a hash) those appends, see joint.py;
 - ``turnlog:{TENANT/SESSION}:events`` (a stream), ``…:keys`` (a hash), ``…:snapshot``, ``…:reading`` (a sorted set, for
   as long as somebody decides by what he read there);
 - ``turnlog:{views}:…`` what views hold, see tables.py.
