@@ -184,7 +184,7 @@ def options(given: Mapping[str, Any]) -> WriteOptions:
         elif name == "expected_version":
             checked["expected_version"] = number(name, value, least=0)
         else:
-            checked[name] = identifier(name, value)  # type: ignore[literal-required]
+            checked[name] = identifier(name, value)  # type: ignore[literal-required]  # one of WriteOptions
     return checked
 
 

@@ -198,7 +198,7 @@ def absent(topic: str) -> Event | Erased:
 
 def text_hash(digest: bytes) -> str:
     """Return a hash as it is written in the log: base64, 44 characters."""
-    return msgspec.to_builtins(digest)  # type: ignore[no-any-return]
+    return msgspec.to_builtins(digest)  # type: ignore[no-any-return]  # bytes become text
 
 
 class Mapper(LibraryMapper[str]):

@@ -18,7 +18,7 @@ pytest.register_assert_rewrite(  # before they are imported: a failing contract 
 )
 
 from turnlog.testing.clock import Clock  # noqa: E402 - see above
-from turnlog.testing.faults import Crashed, Faults, FaultyRecorder, faulty  # noqa: E402
-from turnlog.testing.sessions import given_session, like  # noqa: E402
+from turnlog.testing.faults import Crashed, Faults, FaultyRecorder, faulty  # noqa: E402 - as above
+from turnlog.testing.sessions import given_session, like  # noqa: E402 - as above
 
 __all__ = ["Clock", "Crashed", "Faults", "FaultyRecorder", "faulty", "given_session", "like"]

@@ -14,7 +14,7 @@ from turnlog.adapters.cli.findings import SYNCS, TOO_FAST_S, Finding, judged, si
 try:
     import fcntl
 except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # asked for before it is used
 
 OLDEST = (3, 35, 0)
 WAL_RESET_FIXED = (3, 51, 3)

@@ -42,7 +42,7 @@ def _state(path: str) -> _State | None:
         stat = os.stat(path)  # noqa: PTH116 - SQLite takes no Path either
     except OSError:
         return None
-    return _State(stat.st_ino, stat.st_size, stat.st_mtime_ns, os.path.exists(f"{path}-wal"))  # noqa: PTH110
+    return _State(stat.st_ino, stat.st_size, stat.st_mtime_ns, os.path.exists(f"{path}-wal"))  # noqa: PTH110 - as above
 
 
 def connect(path: str | None, *, timeout_s: float, read_only: bool) -> Connection:
