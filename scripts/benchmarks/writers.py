@@ -44,7 +44,7 @@ def writers(setting: Setting) -> list[Figure]:
         plain = Plain(url, stored)
         turnlog.open(url).close()
         for n in WRITERS:
-            writes = setting.pick(max(2_048, 512 * n), 64) // n * n  # a process's first ones cost more: not only those
+            writes = setting.pick(2_048, 64) // n * n
             sides = [partial(_at_once, work, url, n, writes, stored) for work in (_say, _append, _insert)]
             what = f"PostgreSQL: {n} process{'es' if n > 1 else ''}, each writing to its own session"
             against = "INSERT alone, of the same bytes"
