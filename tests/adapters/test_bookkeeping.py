@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,9 +47,9 @@ class Positions:
     name = "positions"
     revision = 1
 
-    def create(self, connection: object) -> None:
+    def create(self, connection: Any) -> None:
         """Create the table."""
-        getattr(connection, "execute")("CREATE TABLE positions (position INTEGER)")  # noqa: B009 - SQLite's
+        connection.execute("CREATE TABLE positions (position INTEGER)")
 
     def apply(self, events: object, connection: object) -> None:
         """Note nothing."""

@@ -1,8 +1,8 @@
 """Writing to MariaDB under difficulties: races, connections cut around the commit, locks held by others."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from time import sleep
 from typing import Any
 
@@ -33,17 +33,14 @@ def recorder(mariadb_url: str) -> Iterator[Recorder]:
         yield made
 
 
-class opened:  # noqa: N801 - as contextlib's
-    """A recorder, closed in the end."""
-
-    def __init__(self, url: str, **options: Any) -> None:
-        self.recorder = connect(url, durability="full", engine=None, options=options).recorder
-
-    def __enter__(self) -> Recorder:
-        return self.recorder
-
-    def __exit__(self, *_: object) -> None:
-        self.recorder.close()
+@contextmanager
+def opened(url: str, **options: Any) -> Generator[Recorder, None, None]:
+    """Lend a recorder, closed in the end."""
+    recorder = connect(url, durability="full", engine=None, options=options).recorder
+    try:
+        yield recorder
+    finally:
+        recorder.close()
 
 
 def one_more(name: str, stream: str = S) -> Callable[[Reader], Sequence[Batch]]:

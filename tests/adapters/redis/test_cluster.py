@@ -108,7 +108,8 @@ def test_conversations_on_a_cluster(url: str) -> None:
         assert store.position == len(list(other.events()))
         partitions = {log_of(store).part(f"default/s-{n}") for n in range(12)}
         assert len(partitions) > 1
-        found = list(redis_checks.findings(decider_of(store).recorder))  # type: ignore[arg-type] # it is one of Redis
+        recorder: Any = decider_of(store).recorder  # one of Redis
+        found = list(redis_checks.findings(recorder))
         assert {finding.level for finding in found if "commit" not in finding.name} == {"ok"}
         assert sum("appendfsync" in finding.name for finding in found) == 3
     with pytest.raises(InvalidInput, match="partitions"):

@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
+from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 from zlib import crc32
 
@@ -15,7 +16,7 @@ from tests.faults.processes import PROCESSES
 from turnlog.adapters.redis import joint
 from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.partitions import PARTITIONS
-from turnlog.adapters.redis.scripts import APPEND, DECIDE
+from turnlog.adapters.redis.scripts import APPEND, DECIDE, Script
 from turnlog.domain.errors import SessionGone
 
 SESSIONS = 4
@@ -63,13 +64,13 @@ def die_at(url: str, what: str, of: str, step: int) -> None:
     """Do it, and die before so many of its scripts."""
     run, done = Cluster._run, count()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - where it dies
 
-    def dying(cluster: Cluster, script: object, *arguments: object, **more: object) -> object:
+    def dying(cluster: Cluster, script: Script, *arguments: Any, **more: Any) -> object:
         if script in (APPEND, DECIDE) and next(done) == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        return run(cluster, script, *arguments, **more)  # type: ignore[arg-type] # they are passed on
+        return run(cluster, script, *arguments, **more)
 
     with turnlog.open(url, durability="normal") as store:
-        Cluster._run = dying  # type: ignore[method-assign,assignment] # noqa: SLF001
+        pytest.MonkeyPatch().setattr(Cluster, "_run", dying)  # until the process dies
         do(store, what, of)
 
 
@@ -126,14 +127,13 @@ def test_who_comes_to_it_finishes_it(cluster_url: str, monkeypatch: pytest.Monke
             of = f"left {step}"
             prepare(store, "erase", of)
             assert killed(cluster_url, "erase", of, step)
-            said: Callable[[str], object] = lambda one: store.get(one).add_message("user", "y")  # noqa: E731
             left = [one for one in names(of) if not is_gone(store, one)]
             for one in left:
                 if done:
                     with pytest.raises(SessionGone):
-                        said(one)
+                        store.get(one).add_message("user", "y")
                 else:
-                    said(one)
+                    store.get(one).add_message("user", "y")
             assert left
             assert looked_at(store, "erase", of) == done
         assert store.verify().ok

@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, NamedTuple, Self, TypeAlias
@@ -229,6 +229,20 @@ class Client:
             write_concern=self.write_concern,
             read_preference=ReadPreference.PRIMARY,
         )
+
+    def has_begun(self, session: Session, first: Callable[[], object]) -> bool:
+        """Begin a transaction with what others may be at just then; return whether none was, undone if one was."""
+        self.begin(session)
+        try:
+            first()
+        except BaseException as error:
+            meant = self.undone(session, error)
+            if isinstance(meant, Undone | Taken):
+                return False
+            if meant is error:
+                raise
+            raise meant from error
+        return True
 
     def commit(self, session: Session) -> None:
         """Commit, asking again for as long as the answer is lost.

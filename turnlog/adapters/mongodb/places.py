@@ -19,7 +19,6 @@ from uuid import uuid4
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from turnlog.adapters.attempt import Taken, Undone
 from turnlog.adapters.between_threads import Mutex
 from turnlog.adapters.mongodb.abandoned import lives
 from turnlog.adapters.mongodb.client import Client, Session
@@ -100,18 +99,12 @@ class Home:
     def begin(self, connection: ViewConnection) -> bool:
         """Begin a transaction under the lock; return whether it was free."""
         session = _session_of(connection)
-        self._client.begin(session)
         connection.written = []
-        try:
+
+        def hold() -> None:
             connection.held = self.hold(session)
-        except BaseException as error:
-            meant = self._client.undone(session, error)
-            if isinstance(meant, Undone | Taken):
-                return False
-            if meant is error:
-                raise
-            raise meant from error
-        return True
+
+        return self._client.has_begun(session, hold)
 
     def hold(self, session: Session) -> int:
         """Keep everybody else from writing views until the transaction ends; the driver's error if they are at it.

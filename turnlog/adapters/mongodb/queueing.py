@@ -16,7 +16,6 @@ from zlib import crc32
 
 from pymongo.errors import PyMongoError
 
-from turnlog.adapters.attempt import Taken, Undone
 from turnlog.adapters.contended import Contended
 from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.domain.recorder import Batch
@@ -92,21 +91,15 @@ class Queue:
                 self._client.undo(session)
 
     def _has_taken(self, session: Session, places: Sequence[str]) -> bool:
-        self._client.begin(session)
-        try:
+        change = {"$inc": {"held": 1}}
+
+        def take() -> None:
             for place in places:
-                change = {"$inc": {"held": 1}}
                 self._client.collection(self._collection).update_one(
                     {"_id": place}, change, upsert=True, session=session
                 )
-        except BaseException as error:
-            meant = self._client.undone(session, error)
-            if isinstance(meant, Undone | Taken):
-                return False
-            if meant is error:
-                raise
-            raise meant from error
-        return True
+
+        return self._client.has_begun(session, take)
 
 
 def _named(what: str, batches: Sequence[Batch]) -> list[str]:
