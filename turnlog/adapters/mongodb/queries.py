@@ -6,6 +6,7 @@ from typing import Any
 
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.mongodb.documents import Document
+from turnlog.adapters.mongodb.swapping import across_swaps
 from turnlog.adapters.names import SESSION_COLUMNS, Names
 from turnlog.domain.errors import CorruptLog
 from turnlog.domain.values import SessionSummary, UserSummary
@@ -47,7 +48,8 @@ class Queries:
     def select_session(self, tenant: str, session_id: str) -> SessionRow | None:
         """Return one session's row."""
         with self._client.translating():
-            found = self._client.collection(self._sessions).find_one({"_id": f"{tenant}/{session_id}"})
+            sessions = self._client.collection(self._sessions)
+            found = across_swaps(lambda: sessions.find_one({"_id": f"{tenant}/{session_id}"}))
         return None if found is None else self._row(found)
 
     def select_active(self, tenant: str, user_id: str, *, without_sessions: Collection[str] = ()) -> SessionRow | None:
@@ -139,14 +141,15 @@ class Queries:
         sort = [(self._names.column(column), -1) for column in order]
         with self._client.translating():
             collection = self._client.collection(name)
-            found = list(collection.find(where, sort=sort, limit=_limit(limit), hint=walked))
+            found = across_swaps(lambda: list(collection.find(where, sort=sort, limit=_limit(limit), hint=walked)))
             if not found and walked not in collection.index_information():
                 raise CorruptLog(f"{self._client.name}: the collection {name!r} doesn't exist as it should")
         return found
 
     def _aggregate(self, pipeline: Sequence[Document]) -> list[Document]:
         with self._client.translating():
-            return list(self._client.collection(self._sessions).aggregate(pipeline))
+            sessions = self._client.collection(self._sessions)
+            return across_swaps(lambda: list(sessions.aggregate(pipeline)))
 
     def _row(self, document: Document) -> SessionRow:
         values: dict[str, Any] = {column: document[self._names.column(column)] for column in SESSION_COLUMNS}

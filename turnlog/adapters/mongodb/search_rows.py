@@ -8,6 +8,7 @@ from pymongo import IndexModel
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.mongodb.documents import Document
 from turnlog.adapters.mongodb.message_rows import Messages, Owners
+from turnlog.adapters.mongodb.swapping import across_swaps
 from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.names import Names
 from turnlog.domain.mapper import Codec, LogRow
@@ -139,8 +140,9 @@ class SearchQuery:
         if wanted.without:
             where[c("session_id")] = {"$nin": list(wanted.without)}
         with self._client.translating():
-            found = self._client.collection(self._collection).find(
-                {**where, "$and": every}, sort=list(_PLACE), limit=limit
+            collection = self._client.collection(self._collection)
+            found = across_swaps(
+                lambda: list(collection.find({**where, "$and": every}, sort=list(_PLACE), limit=limit))
             )
-            names = {field: c(field) for field in s.FoundRow._fields}
-            return [s.FoundRow(*(one[names[field]] for field in s.FoundRow._fields)) for one in found]
+        names = {field: c(field) for field in s.FoundRow._fields}
+        return [s.FoundRow(*(one[names[field]] for field in s.FoundRow._fields)) for one in found]

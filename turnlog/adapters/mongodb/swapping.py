@@ -10,7 +10,8 @@ and a session with events above the checkpoint is folded live, whatever its row 
 for that takes the lock.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 from uuid import uuid4
 
 from pymongo.errors import OperationFailure
@@ -26,6 +27,11 @@ from turnlog.projections.view_store import Checkpoint, Parked
 
 _PLAN = " plan "
 _NOT_THERE = 26
+_GONE = frozenset({43, 175})
+"""Codes of the errors by which a query ends whose collection was dropped under it: no such cursor, plan killed."""
+_SWAPS = 5
+"""So many in a row, under one query, are no accident."""
+Read = TypeVar("Read")
 
 
 class Swaps:
@@ -105,6 +111,17 @@ class Swaps:
         for name in wanted:
             if name in taken and name not in own:
                 raise InvalidInput("projection", f"its collection {name!r} is there already and is not its own")
+
+
+def across_swaps(read: Callable[[], Read]) -> Read:
+    """Read a collection, and read it again if another was put in its place meanwhile: that ends what was reading it."""
+    for _ in range(_SWAPS):
+        try:
+            return read()
+        except OperationFailure as error:
+            if error.code not in _GONE:
+                raise
+    return read()
 
 
 def drop_all(client: Client, prefix: str) -> None:
