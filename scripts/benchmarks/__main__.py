@@ -31,6 +31,7 @@ from scripts.benchmarks import (
 )
 from scripts.benchmarks.host import host
 from scripts.benchmarks.measuring import Figure, Setting
+from scripts.benchmarks.peers import rows
 from scripts.benchmarks.report import Report
 
 BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
@@ -52,6 +53,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
         "blob": storage.blob,
         "cache": cached.hits,
         "threads": writers.threads,
+        "peers": rows.peers,
         "pg-append": postgresql.append,
         "pg-writers": writers.writers,
         "pg-latency": writers.latency,

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import msgspec
 
 T = TypeVar("T")
-Unit: TypeAlias = Literal["s", "B", "events/s", "writes/s", "MB", "errors"]
+Unit: TypeAlias = Literal["s", "B", "events/s", "writes/s", "MB", "errors", "messages"]
 Side: TypeAlias = Callable[[], float]
 """One round of one side; it returns its cost in the figure's unit."""
 
