@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from turnlog import ids, inputs, resetting
 from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
-from turnlog.decider import Decider, Loaded, Said, said_with
+from turnlog.decider import Decider, Loaded
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.errors import (
@@ -57,6 +57,7 @@ from turnlog.projections.message_search import MessageSearch, SearchFilter
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
+from turnlog.saying import Said, said_with
 from turnlog.searching import Searcher
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
