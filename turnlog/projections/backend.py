@@ -1,9 +1,27 @@
 """What a store is opened on: a log and, where the same storage keeps them, its views."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol
 
 from turnlog.domain.recorder import Recorder
+
+
+class Lender(Protocol):
+    """Has an application's connection for asyncio, and lends it to one call at a time, which is made in a thread."""
+
+    @property
+    def connection(self) -> object:
+        """What ``Backend.using`` takes, while it is lent."""
+        ...
+
+    def lent(self) -> AbstractAsyncContextManager[None]:
+        """Keep everybody else from the connection; to be entered on its event loop.
+
+        Raises:
+            StoreUnavailable: others did not let go of it in time.
+        """
+        ...
 
 
 class Backend(NamedTuple):
@@ -19,3 +37,5 @@ class Backend(NamedTuple):
     """Return the same inside the transaction of an application's connection, where the backend can do that."""
     name: str = "own"
     """What telemetry calls it."""
+    lender: Callable[[object], Lender] | None = None
+    """Return who lends an application's connection for asyncio to ``using``, where the driver has such connections."""
