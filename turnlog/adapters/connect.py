@@ -130,7 +130,7 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
     except BaseException:
         database.close()
         raise
-    return Backend(recorder, views)
+    return Backend(recorder, views, is_level=views.is_level)
 
 
 def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -167,7 +167,8 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     def inside(connection: object) -> Backend:
         return Backend(*using(connection))
 
-    return Backend(recorder, views, inside, lender=partial(Lender, timeout_s=pool.timeout_s))
+    lender = partial(Lender, timeout_s=pool.timeout_s)
+    return Backend(recorder, views, inside, is_level=views.is_level, lender=lender)
 
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -198,7 +199,7 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
     def inside(connection: object) -> Backend:
         return Backend(*using(connection))
 
-    return Backend(recorder, views, inside)
+    return Backend(recorder, views, inside, is_level=views.is_level)
 
 
 def follower(url: str, recorder: Recorder, options: dict[str, Any]) -> Followable:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from turnlog.domain.recorder import Recorder
+
+IsLevel: TypeAlias = Callable[[str, int], bool]
 
 
 class Lender(Protocol):
@@ -35,6 +37,11 @@ class Backend(NamedTuple):
     """A store of views that the log's erasures reach; ``None``: they are kept in memory, and forget what is erased."""
     using: "Callable[[object], Backend] | None" = None
     """Return the same inside the transaction of an application's connection, where the backend can do that."""
+    is_level: IsLevel | None = None
+    """Return whether a view (its name, its revision) has applied all that can be seen of the log, by a single look.
+
+    Without it that is found out by asking for the checkpoints, ``visible`` and ``position`` one after the other.
+    """
     name: str = "own"
     """What telemetry calls it."""
     lender: Callable[[object], Lender] | None = None
