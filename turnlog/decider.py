@@ -7,13 +7,13 @@ asks again under its lock: what was missed is read, everything is decided anew, 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from os import urandom
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from turnlog.domain.chain import genesis
-from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, fingerprint
+from turnlog.domain.commands import LOOKING_UP, NOTHING
 from turnlog.domain.envelope import NewEvent, header_of, seal
 from turnlog.domain.errors import (
     ConcurrencyConflict,
@@ -35,11 +35,11 @@ from turnlog.domain.recorder import (
 )
 from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
 from turnlog.domain.values import Receipt, SessionState
-from turnlog.inputs import WriteOptions
 from turnlog.lookup import Stretch, look_up
 from turnlog.projections.history import LARGEST_PAGE, Occurrence
 from turnlog.projections.watching import UNWATCHED, Watch
-from turnlog.receipts import Key, Receipts, earlier
+from turnlog.receipts import Receipts, earlier
+from turnlog.saying import KeyOfMessage, Said
 
 SNAPSHOT_EVERY = 100
 """Events between snapshots: opening a session folds fewer than this, however long it is."""
@@ -50,32 +50,6 @@ class Loaded(NamedTuple):
 
     state: SessionState
     hash: bytes
-
-
-KeyOfMessage: TypeAlias = tuple[str, bytes]
-"""A ``message_id``, and the fingerprint of the command that would add this message."""
-
-
-class Said(msgspec.Struct, frozen=True):
-    """A command on its way into the log, with what the caller said about it.
-
-    ``keys`` are (kind, key, fingerprint): the ids under which it is written at most once. ``bare`` is the command
-    without ids made for it, by which a repetition is known; ``made`` is the one that the caller learns, with the
-    receipt's field for it. ``introduces`` are ids of messages that the command brings though it is not made at most
-    once for them. ``first`` is said only to a session that begins with it.
-    """
-
-    command: Command
-    bare: Command
-    occurred_at: datetime | None = None
-    actor: str | None = None
-    correlation_id: str | None = None
-    causation_id: str | None = None
-    keys: tuple[Key, ...] = ()
-    expected_version: int | None = None
-    made: tuple[str, str] | None = None
-    introduces: tuple[KeyOfMessage, ...] = ()
-    first: bool = False
 
 
 class Plan(NamedTuple):
@@ -375,25 +349,6 @@ class Decider:
         sizes = {name: len(msgspec.json.encode(getattr(event, name))) for name in event.__struct_fields__}
         field = max(sizes, key=lambda name: sizes[name])
         return InvalidInput(field, f"expected at most {self.max_event_bytes} bytes, got {sizes[field]}")
-
-
-def said_with(
-    command: Command, options: WriteOptions, *, bare: Command | None = None, message_id: str | None = None
-) -> Said:
-    """Return a command with what the keywords of a write say about it, and the ``message_id`` its caller gave it."""
-    command_id = options.get("command_id")
-    given = [(kind, key) for kind, key in (("message", message_id), ("command", command_id)) if key is not None]
-    print_ = fingerprint((bare or command,)) if given else b""
-    return Said(
-        command=command,
-        bare=bare or command,
-        occurred_at=options.get("occurred_at"),
-        actor=options.get("actor"),
-        correlation_id=options.get("correlation_id"),
-        causation_id=options.get("causation_id"),
-        keys=tuple((kind, key, print_) for kind, key in given),
-        expected_version=options.get("expected_version"),
-    )
 
 
 def _has(reader: Reader, stream: str, version: int, digest: bytes) -> bool:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from turnlog.decider import Decider, KeyOfMessage, Loaded, Said
+from turnlog.decider import Decider, Loaded
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.commands import LOOKING_UP, NOTHING, Command, fingerprint
@@ -23,6 +23,7 @@ from turnlog.domain.session import decide, evolve
 from turnlog.domain.values import Receipt
 from turnlog.lookup import Stretch, look_up
 from turnlog.projections.history import Occurrence
+from turnlog.saying import KeyOfMessage, Said
 
 _CAUSES: dict[type[Any], type[Any]] = {
     e.MessageAdded: c.AddMessage,

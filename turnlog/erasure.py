@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from turnlog.decider import Decider, Loaded, Plan, Said
+from turnlog.decider import Decider, Loaded, Plan
 from turnlog.domain.commands import DeleteSession
 from turnlog.domain.envelope import header_of
 from turnlog.domain.errors import CorruptLog, SessionGone, UnknownEvent
 from turnlog.domain.events import OwnerAssigned, SessionStarted
 from turnlog.domain.recorder import Batch, Reader
 from turnlog.domain.session import initial
+from turnlog.saying import Said
 
 
 def erase(decider: Decider, sessions: Sequence[Loaded], said: Said | None = None) -> list[Plan]:

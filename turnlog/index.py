@@ -155,7 +155,7 @@ class Index:
         """Return the ids of sessions that the view has not caught up with."""
         if consistency not in ("strong", "eventual"):
             raise InvalidInput("consistency", f"expected 'strong' or 'eventual', got {consistency!r:.50}")
-        if consistency == "eventual":
+        if consistency == "eventual" or self._engine.is_level(view):
             return _NOTHING
         unsettled = self.unsettled(view)  # first: what is settled after this is in the view, or in its tail
         streams: Sequence[str] | None = ()

@@ -5,13 +5,14 @@ from uuid import NAMESPACE_OID, uuid5
 
 from msgspec.structs import replace
 
-from turnlog.decider import Decider, Loaded, Plan, Said, said_with
+from turnlog.decider import Decider, Loaded, Plan
 from turnlog.domain import commands as c
 from turnlog.domain.errors import IdempotencyConflict
 from turnlog.domain.recorder import FINGERPRINT_BYTES, Batch, KeyRow, Reader
 from turnlog.domain.values import Message, Receipt
 from turnlog.inputs import WriteOptions
 from turnlog.lookup import Stretch
+from turnlog.saying import Said, said_with
 from turnlog.session import added
 
 

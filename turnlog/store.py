@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from turnlog import ids, inputs, resetting
 from turnlog.adapters.connect import LONGEST_TIMEOUT_S, connect
-from turnlog.decider import Decider, Loaded, Said, said_with
+from turnlog.decider import Decider, Loaded
 from turnlog.domain import commands as c
 from turnlog.domain import events as e
 from turnlog.domain.errors import (
@@ -57,6 +57,7 @@ from turnlog.projections.message_search import MessageSearch, SearchFilter
 from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.projections.view_store import Projection
 from turnlog.proof import Heads, Prover
+from turnlog.saying import Said, said_with
 from turnlog.searching import Searcher
 from turnlog.session import Session, added
 from turnlog.subscription import Owners, Subscription, topics_of
@@ -69,7 +70,8 @@ if TYPE_CHECKING:
     from turnlog.data_model import DataModel
 
 CATCH_UP_EVERY = 512
-"""Own appends after which a writer brings the views up to date, so that no query finds a huge backlog."""
+"""Whoever appends past a multiple of so many positions brings the views along: no query finds a huge backlog, however
+many processes there are, and however short they live."""
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 _PAGE = 1_000
 _log = logging.getLogger("turnlog")
@@ -125,7 +127,7 @@ def open(  # noqa: A001 - turnlog.open is the name users expect, as in gzip.open
         raise InvalidInput(next(iter(options)), "is not an option of this store")
     codec = Codec()
     decider = Decider(backend.recorder, codec, tenant, _in_utc(clock), new_id, max_event_bytes, watch)
-    views = Engine(backend.recorder, backend.views, codec, watch=watch)
+    views = Engine(backend.recorder, backend.views, codec, watch=watch, is_level=backend.is_level)
     try:
         for projection in (SessionIndex(), MessageIndex()):
             views.add(projection)
@@ -145,7 +147,6 @@ class _Shared:
     def __init__(self) -> None:
         self.callbacks: list[Callable[[Receipt], object]] = []
         self.closed = threading.Event()
-        self.appends = 0
 
 
 class _Parts(msgspec.Struct, frozen=True):
@@ -701,12 +702,11 @@ class ConversationStore:
         return Session(SessionWriter(self._decider, loaded, self._committed), self, created=created, data_model=model)
 
     def _committed(self, receipt: Receipt) -> None:
-        shared = self._parts.shared
-        shared.appends += 1
-        if shared.appends % CATCH_UP_EVERY == 0:
+        parts = self._parts
+        if _passed(receipt) and not parts.is_bound:
             self._catch_up_quietly()
-        if shared.callbacks:
-            told(shared.callbacks, receipt)
+        if parts.shared.callbacks:
+            told(parts.shared.callbacks, receipt)
 
     def _catch_up_quietly(self) -> None:
         """Bring the views along; the write stands whatever happens here, and the next query will try again."""
@@ -770,6 +770,12 @@ def _after_commit() -> Generator[None, None, None]:
         yield
     except StoreUnavailable as error:
         raise OutcomeUnknown(f"it was written, but what it led to cannot be read: {error}") from error
+
+
+def _passed(receipt: Receipt) -> bool:
+    """Return whether an append reached or passed the position at which views are next brought along."""
+    position = receipt.position or 0
+    return position // CATCH_UP_EVERY > (position - len(receipt.event_ids)) // CATCH_UP_EVERY
 
 
 def _found(check: Callable[[], list[str]]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from turnlog import inputs
-from turnlog.decider import Decider, KeyOfMessage, Loaded, Said, said_with
+from turnlog.decider import Decider, Loaded
 from turnlog.domain.commands import LOOKING_UP, Command
 from turnlog.domain.errors import InvalidInput, RuleViolation, SessionNotFound
 from turnlog.domain.events import Event
@@ -18,6 +18,7 @@ from turnlog.domain.session import decide
 from turnlog.domain.values import Receipt, SessionState
 from turnlog.drafting import Draft
 from turnlog.projections.history import Occurrence
+from turnlog.saying import KeyOfMessage, Said, said_with
 
 Committed = Callable[[Receipt], None]
 HELD: ContextVar[tuple["Turn", ...]] = ContextVar("turnlog.held", default=())

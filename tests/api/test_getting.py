@@ -21,6 +21,7 @@ from turnlog import (
     SessionSummary,
     StoreUnavailable,
 )
+from turnlog.store import CATCH_UP_EVERY
 from turnlog.testing import Clock
 
 
@@ -204,6 +205,17 @@ def test_eventual_consistency_answers_from_the_view_as_it_stands(store: Conversa
     assert store.messages(user_id="alice", consistency="eventual").items == []
     assert ids(store.sessions().items) == ["s-2", "s-1"]
     assert len(store.messages(user_id="alice").items) == 2
+
+
+def test_whoever_comes_so_far_brings_the_views_along(
+    store: ConversationStore, reopen: Callable[[], ConversationStore]
+) -> None:
+    """It is the log's length that counts, not what one process has written."""
+    some = [{"role": "user", "content": "hi"}] * (CATCH_UP_EVERY // 2)
+    store.session("s-1").add_messages(some)
+    assert ids(store.sessions(consistency="eventual").items) == []
+    reopen().session("s-2").add_messages(some)
+    assert ids(store.sessions(consistency="eventual").items) == ["s-2", "s-1"]
 
 
 def test_users_and_stats_count(store: ConversationStore) -> None:

@@ -30,6 +30,8 @@ class Bookkeeping:
         of_view = f"WHERE {q('view')} = {mark}"
         checkpoint = ("revision", "position", "mark")
         self._checkpoints = f"SELECT {wording.listing(('name', *checkpoint))} FROM {views} ORDER BY {q('name')}"
+        newest = f"(SELECT coalesce(max(position), 0) FROM {(table or wording.quoted)(names.events)})"
+        self._is_level = f"SELECT {q('revision')}, {q('position')} = {newest} FROM {views} {named}"
         self._record = f"UPDATE {views} SET {', '.join(f'{q(column)} = {mark}' for column in checkpoint)} {named}"
         self._insert = f"INSERT INTO {views} VALUES ({wording.marks(5)})"
         self._created = f"SELECT {q('tables')} FROM {views} {named}"
@@ -42,6 +44,14 @@ class Bookkeeping:
     def checkpoints(self, connection: Any) -> dict[str, Checkpoint]:
         """Return every view's checkpoint."""
         return {row[0]: Checkpoint(*row) for row in self._run(connection, self._checkpoints).fetchall()}
+
+    def is_level(self, connection: Any, name: str, revision: int) -> bool:
+        """Return whether a view of this revision has applied the log's newest event, in whose database it is.
+
+        All events up to a checkpoint are settled, so there is none that the view lacks.
+        """
+        row = self._run(connection, self._is_level, (name,)).fetchone()
+        return row is not None and row[0] == revision and bool(row[1])
 
     def record(self, connection: Any, checkpoint: Checkpoint) -> None:
         """Set a view's checkpoint."""

@@ -129,7 +129,7 @@ def _sqlite(url: str, durability: str, options: dict[str, Any]) -> Backend:
     except BaseException:
         database.close()
         raise
-    return Backend(recorder, views)
+    return Backend(recorder, views, is_level=views.is_level)
 
 
 def _postgresql(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -165,7 +165,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     def inside(connection: object) -> Backend:
         return Backend(*using(connection))
 
-    return Backend(recorder, views, inside)
+    return Backend(recorder, views, inside, is_level=views.is_level)
 
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:
@@ -196,7 +196,7 @@ def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any])
     def inside(connection: object) -> Backend:
         return Backend(*using(connection))
 
-    return Backend(recorder, views, inside)
+    return Backend(recorder, views, inside, is_level=views.is_level)
 
 
 def follower(url: str, recorder: Recorder, options: dict[str, Any]) -> Followable:

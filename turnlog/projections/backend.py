@@ -1,9 +1,11 @@
 """What a store is opened on: a log and, where the same storage keeps them, its views."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from turnlog.domain.recorder import Recorder
+
+IsLevel: TypeAlias = Callable[[str, int], bool]
 
 
 class Backend(NamedTuple):
@@ -17,5 +19,10 @@ class Backend(NamedTuple):
     """A store of views that the log's erasures reach; ``None``: they are kept in memory, and forget what is erased."""
     using: "Callable[[object], Backend] | None" = None
     """Return the same inside the transaction of an application's connection, where the backend can do that."""
+    is_level: IsLevel | None = None
+    """Return whether a view (its name, its revision) has applied all that can be seen of the log, by a single look.
+
+    Without it that is found out by asking for the checkpoints, ``visible`` and ``position`` one after the other.
+    """
     name: str = "own"
     """What telemetry calls it."""

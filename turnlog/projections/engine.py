@@ -15,6 +15,7 @@ from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import Recorder
 from turnlog.domain.values import RebuildProgress, ViewStatus
 from turnlog.projections.applying import Applied, Applier
+from turnlog.projections.backend import IsLevel
 from turnlog.projections.building import Builder, Progress
 from turnlog.projections.standing import until_it_stands
 from turnlog.projections.view_store import Checkpoint, Parked, Projection, View, ViewStore
@@ -39,6 +40,7 @@ class Engine:
         codec: decodes the log's events for projections.
         clock: tells when a session was parked.
         watch: is told of views that are caught up and rebuilt.
+        is_level: see ``Backend``.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Engine:
         *,
         clock: Callable[[], datetime] = _now,
         watch: Watch = UNWATCHED,
+        is_level: IsLevel | None = None,
     ) -> None:
         self._recorder = recorder
         self._views = views
@@ -58,6 +61,7 @@ class Engine:
         self._known: dict[str, Applied] = {}
         self._classes: dict[str, type[object]] = {}
         self._late: set[str] = set()
+        self._is_level = is_level
 
     def add(self, projection: View, progress: Progress | None = None, *, late: bool = False) -> None:
         """Register a projection; create its view where there is none, rebuild it where it is of an older revision.
@@ -92,8 +96,13 @@ class Engine:
     def elsewhere(self, recorder: Recorder, views: ViewStore) -> "Engine":
         """Return an engine that knows the same views, and reads them and the log through other connections."""
         engine = copy(self)
-        engine._recorder, engine._views = recorder, views  # noqa: SLF001 - it is one of these
+        engine._recorder, engine._views, engine._is_level = recorder, views, None  # noqa: SLF001 - it is one of these
         return engine
+
+    def is_level(self, name: str) -> bool:
+        """Return whether a single look shows that a view has applied all that can be seen; False shows nothing."""
+        view = self._known.get(name)
+        return view is not None and self._is_level is not None and self._is_level(name, view.revision)
 
     def catch_up(
         self, *, names: Sequence[str] | None = None, wait: bool = False, progress: Progress | None = None

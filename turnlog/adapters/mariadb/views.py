@@ -106,6 +106,11 @@ class MariaDBViews:
         """Lend a connection in autocommit mode: two statements may see two moments."""
         return self._place.read()
 
+    def is_level(self, name: str, revision: int) -> bool:
+        """Return whether a view has applied all that can be seen of the log: see ``Backend``."""
+        with self.read() as connection:
+            return self._books.is_level(connection, name, revision)
+
     def write(self, *, wait: bool = True) -> AbstractContextManager[Any]:
         """Lend a connection in a transaction under the catch-up lock: see ``ViewStore``."""
         return self._place.write(wait=wait)

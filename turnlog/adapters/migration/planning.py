@@ -17,10 +17,10 @@ import msgspec
 from turnlog import inputs, structures
 from turnlog.adapters.migration.session import Note, OldMessage, OldRun, OldSession, OldVisit
 from turnlog.adapters.transfer.neutral import said_message
-from turnlog.decider import Said
 from turnlog.domain import commands as c
 from turnlog.domain.commands import Command
 from turnlog.domain.errors import InvalidInput
+from turnlog.saying import Said
 
 ACTOR = "turnlog migrate"
 """Who the events say has written them."""

@@ -130,6 +130,11 @@ class SQLiteViews:
 
     # --- what the engine asks (ViewStore) -----------------------------------------------------------------------------
 
+    def is_level(self, name: str, revision: int) -> bool:
+        """Return whether a view has applied all that can be seen of the log: see ``Backend``."""
+        with self._database.read() as connection:
+            return self._books.is_level(connection, name, revision)
+
     @contextmanager
     def read(self) -> Generator[sqlite3.Connection, None, None]:
         """Lend a connection whose reads all see one moment."""

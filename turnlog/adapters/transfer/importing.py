@@ -9,12 +9,13 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from turnlog.adapters.inside import committed, decider_of
 from turnlog.adapters.transfer import neutral
-from turnlog.decider import Plan, Said
+from turnlog.decider import Plan
 from turnlog.domain.errors import ConcurrencyConflict, InvalidInput, RuleViolation
 from turnlog.domain.mapper import text_hash
 from turnlog.domain.recorder import Batch, Reader
 from turnlog.domain.values import Receipt
 from turnlog.inputs import identifier
+from turnlog.saying import Said
 from turnlog.store import ConversationStore
 
 CONVERSATIONS = 50

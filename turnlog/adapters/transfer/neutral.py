@@ -10,12 +10,12 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from turnlog import inputs, structures
-from turnlog.decider import Said
 from turnlog.domain import commands as c
 from turnlog.domain.commands import Command, Found, FoundCall, fingerprint
 from turnlog.domain.errors import InvalidInput, RuleViolation
 from turnlog.domain.events import Json
 from turnlog.domain.session import decide, evolve, initial
+from turnlog.saying import Said
 
 LINE = "the line"
 """What an error names that is about no field."""
