@@ -15,6 +15,8 @@ import msgspec
 from turnlog.decider import Decider
 from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.domain.events import HistoryReplaced, MessageEdited
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import StreamVersion
 from turnlog.domain.values import Message, Page, SessionState, SessionSummary, UserSummary
 from turnlog.projections.building import Progress
 from turnlog.projections.engine import Engine
@@ -67,8 +69,7 @@ class Index:
         behind = self.behind("session_index", consistency)
         without = where._replace(without=tuple(behind))
         rows = self._views.select_sessions(without, before=before, limit=limit + 1)
-        live = (row for session_id in behind if (row := self._live_row(session_id)) is not None)
-        rows = [*rows, *(row for row in live if _matches(row, where, before))]
+        rows = [*rows, *(row for row in self._live_rows(behind) if _matches(row, where, before))]
         rows.sort(key=lambda row: row.updated_position, reverse=True)
         more = next_cursor(rows, limit, lambda row: row.updated_position)
         return Page(items=[row.summary for row in rows[:limit]], next_cursor=more)
@@ -82,8 +83,7 @@ class Index:
             row = self._views.select_active(self._tenant, user_id)
             return None if row is None else row.summary.session_id
         rows = self._views.select_sessions(where._replace(without=tuple(behind)), limit=_ALL)
-        live = (row for session_id in behind if (row := self._live_row(session_id)) is not None)
-        rows += [row for row in live if _matches(row, where, None)]
+        rows += [row for row in self._live_rows(behind) if _matches(row, where, None)]
         newest = max(rows, key=lambda row: row.created_position, default=None)
         return None if newest is None else newest.summary.session_id
 
@@ -95,8 +95,9 @@ class Index:
         rows = self._views.select_messages(
             self._tenant, user_id, before=before, limit=limit + 1, without_sessions=tuple(behind)
         )
-        found: list[tuple[tuple[int, int], Message | None]] = [
-            ((row.position, row.item), self.message(row)) for row in rows
+        messages = self.contents(rows)
+        found: list[tuple[Place, Message | None]] = [
+            ((row.position, row.item), message) for row, message in zip(rows, messages, strict=True)
         ]
         for session_id in behind:
             live = self.live_messages(session_id)
@@ -207,20 +208,18 @@ class Index:
             yield row.summary
         moved = takewhile(lambda row: row.updated_position > began, self.rows(where))
         yield from (row.summary for row in moved if row.summary.session_id not in seen)
-        live = (self._live_row(session_id) for session_id in behind)
-        yield from (row.summary for row in live if row is not None)
+        yield from (row.summary for row in self._live_rows(behind))
 
-    def _live_row(self, session_id: str) -> SessionRow | None:
+    def _live_rows(self, session_ids: Iterable[str]) -> Iterator[SessionRow]:
+        """Yield the rows of those sessions that there are, as the log has them."""
         decider = self._decider
-        state = decider.load(session_id).state
-        if state.deleted or state.version == 0:
-            return None
-        created, updated = (self._position(session_id, version) for version in (1, state.version))
-        return SessionRow(summary=summary_of(state), created_position=created, updated_position=updated)
-
-    def _position(self, session_id: str, version: int) -> int:
-        recorder, stream = self._decider.recorder, self._decider.stream(session_id)
-        return recorder.select_stream(stream, after=version - 1, upto=version)[0][0]
+        states = (decider.load(session_id).state for session_id in session_ids)
+        summaries = [summary_of(state) for state in states if state.version and not state.deleted]
+        ends = [(decider.stream(one.session_id), version) for one in summaries for version in (1, one.version)]
+        there = decider.recorder.select_versions(ends)
+        for summary, first, last in zip(summaries, ends[::2], ends[1::2], strict=True):
+            if first in there and last in there:  # or its time was over meanwhile
+                yield SessionRow(summary=summary, created_position=there[first][0], updated_position=there[last][0])
 
     def live_messages(self, session_id: str) -> "Live":
         """Return a session's visible messages from the log; of one that was deleted, none."""
@@ -237,24 +236,34 @@ class Index:
         places = ((positions[message.version], item) for item, message in zip(items, messages, strict=True))
         return Live(state.user_id, list(zip(places, messages, strict=True)))
 
-    def message(self, row: MessageRow | FoundRow) -> Message | None:
-        """Read a message's content from the log; None if it was erased meanwhile."""
-        brought = self._occurrence(row.session_id, row.version)
+    def contents(self, rows: Sequence[MessageRow | FoundRow]) -> list[Message | None]:
+        """Read messages from the log, all at once, in the order of their rows; None for one that was erased meanwhile.
+
+        Raises:
+            UnknownEvent, CorruptLog: one cannot be read.
+        """
+        stream = self._decider.stream
+        wanted = {
+            (stream(row.session_id), version): None for row in rows for version in (row.version, row.content_version)
+        }
+        there = self._decider.recorder.select_versions(list(wanted))
+        return [self._message(row, there) for row in rows]
+
+    def _message(self, row: MessageRow | FoundRow, there: Mapping[StreamVersion, StreamRow]) -> Message | None:
+        brought = self._occurrence(row.session_id, row.version, there)
         message = None if brought is None else message_of(brought, row.item)
         if message is None or row.content_version == row.version:
             return message
-        edited = self._occurrence(row.session_id, row.content_version)
-        return (
-            with_content(message, edited.event.content)
-            if edited and isinstance(edited.event, MessageEdited)
-            else message
-        )
+        edited = self._occurrence(row.session_id, row.content_version, there)
+        if edited is None or not isinstance(edited.event, MessageEdited):
+            return None  # its first wording was read before it was erased, the other one after
+        return with_content(message, edited.event.content)
 
-    def _occurrence(self, session_id: str, version: int) -> Occurrence | None:
+    def _occurrence(self, session_id: str, version: int, there: Mapping[StreamVersion, StreamRow]) -> Occurrence | None:
         decider = self._decider
         stream = decider.stream(session_id)
-        rows = decider.recorder.select_stream(stream, after=version - 1, upto=version)
-        return Occurrence(version, *decider.codec.occurrence(stream, rows[0])) if rows else None
+        row = there.get((stream, version))
+        return None if row is None else Occurrence(version, *decider.codec.occurrence(stream, row))
 
 
 def summary_of(state: SessionState) -> SessionSummary:

@@ -10,7 +10,7 @@ import msgspec
 from turnlog.domain.envelope import header_of
 from turnlog.domain.errors import InvalidInput, SessionNotFound, StoreError, StoreUnavailable
 from turnlog.domain.events import HistoryReplaced, MessageAdded
-from turnlog.domain.mapper import Codec, Fact, text_hash
+from turnlog.domain.mapper import Codec, Fact, StreamRow, text_hash
 from turnlog.domain.recorder import KeyRow, Recorder, SnapshotRow
 from turnlog.domain.session import FOLD_REVISION, fold, initial
 from turnlog.domain.values import Failure, Head, SessionState, VerificationReport
@@ -125,19 +125,21 @@ class Prover:
         return None
 
     def _check_keys(self, stream: str, newest: int, keys: Sequence[KeyRow]) -> Found:
-        for row in keys:
-            if not 1 <= row.version <= newest or not self._leads_to_its_message(stream, row):
-                return row.version, f"the key {row.kind} {row.key!r} does not lead to its event"
+        for start in range(0, len(keys), _PAGE):
+            some = keys[start : start + _PAGE]
+            wanted = [(stream, row.version) for row in some if row.kind == "message" and 1 <= row.version <= newest]
+            there = self._recorder.select_versions(wanted)
+            for row in some:
+                at = there.get((stream, row.version))
+                if not 1 <= row.version <= newest or not self._leads_to_its_message(row, at):
+                    return row.version, f"the key {row.kind} {row.key!r} does not lead to its event"
         return None
 
-    def _leads_to_its_message(self, stream: str, row: KeyRow) -> bool:
+    def _leads_to_its_message(self, row: KeyRow, at: StreamRow | None) -> bool:
         if row.kind != "message":
             return True
-        events = (
-            self._codec.event(topic, state)
-            for _, _, topic, state in self._recorder.select_stream(stream, after=row.version - 1, upto=row.version)
-        )  # none, where the index of the file is damaged
-        return any(_brings(event, row.key) for event in events)
+        # Nothing is there where the index of the file is damaged.
+        return at is not None and _brings(self._codec.event(at[2], at[3]), row.key)
 
     def _session_id(self, stream: str) -> str:
         return stream[len(self._prefix) :]

@@ -51,10 +51,11 @@ class Receipts(NamedTuple):
         """Return the receipt of the write that used this key, with the ids that it gave."""
         if row.fingerprint[FINGERPRINT_BYTES:] == NOTHING_CHANGED:
             return self.at(row.version, nothing=True)
-        receipt = self.at(row.version)
+        rows = self._append_of(row.version)
+        receipt = self._of(rows)
         if row.kind == "message":
             return replace(receipt, message_id=row.key)
-        ((_, _, topic, state),) = self._row(row.version)
+        _, _, topic, state = next(one for one in rows if one[1] == row.version)
         match self.codec.event(topic, state):
             case e.MessageAdded(message_id) | e.HistoryCompacted(message_id) | e.MessageRemoved(message_id):
                 return replace(receipt, message_id=message_id)
@@ -71,13 +72,17 @@ class Receipts(NamedTuple):
         Raises:
             CorruptLog: the version is missing.
         """
-        rows = self._row(version) if nothing else self._append_of(version)
+        if nothing:
+            return replace(self._of(self._row(version)), event_ids=())
+        return self._of(self._append_of(version))
+
+    def _of(self, rows: Sequence[StreamRow]) -> Receipt:
         last = header_of(rows[-1][3])
         return Receipt(
             session_id=self.session_id,
             version=last.version,
             position=rows[-1][0],
-            event_ids=() if nothing else tuple(header_of(row[3]).event_id for row in rows),
+            event_ids=tuple(header_of(row[3]).event_id for row in rows),
             recorded_at=last.recorded_at,
             durability=self.recorder.durability,
             hash=text_hash(last.hash),
@@ -94,8 +99,9 @@ class Receipts(NamedTuple):
 
     def _append_of(self, version: int) -> list[StreamRow]:
         """Return the rows of the append that wrote ``version``."""
-        i, n = header_of(self._row(version)[0][3]).turn
-        return self.recorder.select_stream(self.stream, after=version - i, upto=version - i + n)
+        rows = self._row(version)
+        i, n = header_of(rows[0][3]).turn
+        return rows if n == 1 else self.recorder.select_stream(self.stream, after=version - i, upto=version - i + n)
 
     def _row(self, version: int) -> list[StreamRow]:
         rows = self.recorder.select_stream(self.stream, after=version - 1, upto=version)

@@ -5,7 +5,7 @@ every backend gives the same answers, newest first: an order by relevance would 
 every message that is added, and leave a cursor nothing to go on from.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 from typing import NamedTuple
 
@@ -61,24 +61,24 @@ class Searcher:
     ) -> list[_Found]:
         behind = self._index.behind(_VIEW, consistency)
         live = (one for session_id in behind for one in self._live(session_id, query, where, before))
-        rows = self._candidates(where._replace(without=tuple(behind)), before, limit + _MORE)
-        compared = (one for row in rows for one in self._compared(row, query, where))
+        pages = self._candidates(where._replace(without=tuple(behind)), before, limit + _MORE)
+        compared = (one for rows in pages for one in self._compared(rows, query, where))
         return _newest((*live, *islice(compared, limit)), limit)
 
-    def _candidates(self, where: SearchFilter, before: Place | None, page: int) -> Iterator[FoundRow]:
-        """Yield what may match, newest first."""
+    def _candidates(self, where: SearchFilter, before: Place | None, page: int) -> Iterator[Sequence[FoundRow]]:
+        """Yield pages of what may match, newest first."""
         while True:
             rows = self._views.select_found(where, before=before, limit=page)
-            yield from rows
+            yield rows
             if len(rows) < page:
                 return
             before = (rows[-1].position, rows[-1].item)
 
-    def _compared(self, row: FoundRow, query: Query, where: SearchFilter) -> Iterator[_Found]:
-        message = self._index.message(row)
-        if message is not None and _matches(message, query, where):
-            hit = SearchHit(session_id=row.session_id, user_id=row.user_id, message=message)
-            yield _Found((row.position, row.item), hit)
+    def _compared(self, rows: Sequence[FoundRow], query: Query, where: SearchFilter) -> Iterator[_Found]:
+        for row, message in zip(rows, self._index.contents(rows), strict=True):
+            if message is not None and _matches(message, query, where):
+                hit = SearchHit(session_id=row.session_id, user_id=row.user_id, message=message)
+                yield _Found((row.position, row.item), hit)
 
     def _by_reading(
         self, query: Query, where: SearchFilter, limit: int, before: Place | None, consistency: str

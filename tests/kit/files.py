@@ -23,7 +23,7 @@ from turnlog.adapters import process_fork
 from turnlog.adapters.following import News
 from turnlog.domain.envelope import erase
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -307,6 +307,10 @@ class FileRecorder:
             rows = ((n, *now.rows[n - 1]) for n in range(max(after, 0) + 1, end + 1))
             wanted = (row for row in rows if (not topics or row[3] in topics) and row[1].startswith(prefix))
             return list(islice(wanted, limit))
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams."""
+        return {(s, v): row for s, v in wanted for row in self.select_stream(s, after=v - 1, upto=v)}
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used."""

@@ -30,7 +30,7 @@ from turnlog.adapters.following import Follow
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict, StoreUnavailable
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 Row = tuple[Any, int, str, bytes]
 """(originator id, version, topic, state)."""
@@ -278,6 +278,15 @@ class MemoryRecorder(MemoryProcessRecorder):
         """Return events of one stream, see ``Reader``."""
         self._require_open()
         return self._select(stream, after, upto, desc=desc, limit=limit)
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``."""
+        self._require_open()
+        return {
+            (stream, version): row
+            for stream, version in wanted
+            for row in self._select(stream, version - 1, version, desc=False, limit=1)
+        }
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""

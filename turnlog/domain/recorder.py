@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from turnlog.domain.mapper import LogRow, StreamRow
 
+StreamVersion: TypeAlias = tuple[str, int]
+"""One event: its stream, and its version there."""
 FINGERPRINT_BYTES = 16
 NOTHING_CHANGED = b"\0"
 PENDING = "pending"
@@ -109,6 +111,14 @@ class Recorder(Reader, Protocol):
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""
     ) -> list[LogRow]:
         """Return events with ``after < position <= upto`` in position order, of streams that begin with ``prefix``."""
+        ...
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, however many, by stream and version; what is not there is left out.
+
+        It is asked for the contents of a page of messages, so it should take one round trip for a few hundred of them.
+        They need not be of one moment. Where nothing is wanted, nothing is asked.
+        """
         ...
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:

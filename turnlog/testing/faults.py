@@ -16,7 +16,16 @@ from turnlog.projections.backend import Backend
 
 P = ParamSpec("P")
 T = TypeVar("T")
-METHODS = ("append", "position", "select_all_keys", "select_keys", "select_log", "select_snapshot", "select_stream")
+METHODS = (
+    "append",
+    "position",
+    "select_all_keys",
+    "select_keys",
+    "select_log",
+    "select_snapshot",
+    "select_stream",
+    "select_versions",
+)
 """The calls of a recorder that can be made to fail: ``append`` writes, the others read."""
 
 
@@ -130,6 +139,7 @@ class FaultyRecorder:
         self.select_keys = of("select_keys", recorder.select_keys)
         self.select_all_keys = of("select_all_keys", recorder.select_all_keys)
         self.select_snapshot = of("select_snapshot", recorder.select_snapshot)
+        self.select_versions = of("select_versions", recorder.select_versions)
         self.position = of("position", recorder.position)
         self.streams, self.visible = recorder.streams, recorder.visible
         self.wait_for_news = recorder.wait_for_news

@@ -38,6 +38,7 @@ class BoundRecorder:
         self._reading = reading = log.elsewhere(lent)
         self.select_stream, self.select_keys = reading.select_stream, reading.select_keys
         self.select_all_keys, self.select_snapshot = reading.select_all_keys, reading.select_snapshot
+        self.select_versions = reading.select_versions
         self.streams, self.size_bytes = reading.streams, reading.size_bytes
         self.check, self.lingering, self.scrub = log.check, log.lingering, log.scrub  # a bound store asks for none
         self.wait_for_news = log.wait_for_news

@@ -21,7 +21,9 @@ from turnlog.adapters.mariadb.writing import Appending, Forgetting
 from turnlog.adapters.names import Names, name_range
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
 from turnlog.adapters.server_group import Appends
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.adapters.several import by_version, pages
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 
 class MariaDBRecorder(MariaDBProcessRecorder):
@@ -67,6 +69,14 @@ class MariaDBRecorder(MariaDBProcessRecorder):
         rows = run(connection, self._select_keys + " AND (kind, `key`) IN %s", (stream, list(keys))).fetchall()
         found = {(row[0], row[1]): sealed_key(stream, row) for row in rows}
         return [found[pair] for pair in dict.fromkeys(keys) if pair in found]
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``."""
+        statement = (
+            "SELECT position, originator_id, originator_version, topic, state"
+            f" FROM {self.events_table} FORCE INDEX (stream) WHERE (originator_id, originator_version) IN %s"
+        )
+        return dict(by_version(row for page in pages(wanted) for row in self.source.rows(statement, (page,))))
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""

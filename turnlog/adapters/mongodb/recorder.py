@@ -9,7 +9,7 @@ Durability: ``full`` waits for a majority's journal, or that of a standalone ser
 that is written to, whose journal follows a moment later (client.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from turnlog.adapters.mongodb import documents, layout, upkeep
@@ -20,7 +20,9 @@ from turnlog.adapters.mongodb.tracking import MongoDBProcessRecorder
 from turnlog.adapters.mongodb.writing import Appending, Forgetting
 from turnlog.adapters.names import Names, name_range
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.adapters.several import by_version, pages
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 _NAMES_AT_A_TIME = 4_000
 """Entries of the index that one look for names of streams walks over."""
@@ -67,6 +69,23 @@ class MongoDBRecorder(MongoDBProcessRecorder):
                     older: Document = {"stream": batch.stream, "snapshot": {"$exists": True}}
                     older["_id"] = {"$lt": (newest or {"_id": 0})["_id"]}
                     self.client.collection(self.events).update_many(older, {"$unset": {"snapshot": ""}})
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``."""
+        with self.client.translating():
+            return {at: row for page in pages(wanted) for at, row in self._versions(page)}
+
+    def _versions(self, page: Sequence[StreamVersion]) -> Iterator[tuple[StreamVersion, StreamRow]]:
+        versions: dict[str, list[int]] = {}
+        for stream, version in page:
+            versions.setdefault(stream, []).append(version)
+        there = {"events": {"$exists": True}}  # which the index asks for
+        each = [{"stream": stream, "events.version": {"$in": some}, **there} for stream, some in versions.items()]
+        asked = frozenset(page)
+        fields = {"position": 1, "stream": 1, "events": 1}
+        found = self.client.collection(self.events).find({"$or": each}, fields, batch_size=len(page) + 1)
+        rows = by_version(row for document in found for row in documents.log_rows(document))
+        return ((at, row) for at, row in rows if at in asked)
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""

@@ -19,9 +19,10 @@ from turnlog.adapters.postgresql.attempt import Inside, Log, Query
 from turnlog.adapters.postgresql.connection import Connection, run
 from turnlog.adapters.postgresql.lent import Lent, Place, require_committed
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
+from turnlog.adapters.several import by_version, pages
 from turnlog.domain.errors import ConcurrencyConflict, CorruptLog
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import PENDING, Again, Batch, KeyRow, Recorder, SnapshotRow
+from turnlog.domain.recorder import PENDING, Again, Batch, KeyRow, Recorder, SnapshotRow, StreamVersion
 
 _LEVEL = "current_setting('transaction_isolation')"
 _PATIENCE = "current_setting('lock_timeout'), set_config('lock_timeout', %b, true)"
@@ -38,6 +39,10 @@ class WholeLog(Log, Recorder, Protocol):
 
     def log_query(self, after: int, upto: int, limit: int, topics: Sequence[str], prefix: str) -> Query:
         """Return what reads the log."""
+        ...
+
+    def versions_query(self, wanted: Sequence[StreamVersion]) -> Query:
+        """Return what reads events of any streams."""
         ...
 
     def all_keys_query(self, stream: str) -> Query:
@@ -148,6 +153,11 @@ class BoundRecorder:
     ) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``; those of this transaction too."""
         return self._lent.rows(*self._log.stream_query(stream, after, upto, desc=desc, limit=limit))
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``; those of this transaction too."""
+        rows = (row for page in pages(wanted) for row in self._lent.rows(*self._log.versions_query(page)))
+        return dict(by_version(rows))
 
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""

@@ -18,7 +18,9 @@ from turnlog.adapters.postgresql.tracking import PostgreSQLProcessRecorder
 from turnlog.adapters.postgresql.writing import Forgetting, Writing
 from turnlog.adapters.sealed import sealed_key, sealed_snapshot
 from turnlog.adapters.server_group import Appends
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.adapters.several import by_version, pages
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 
 class PostgreSQLRecorder(PostgreSQLProcessRecorder):
@@ -90,6 +92,10 @@ class PostgreSQLRecorder(PostgreSQLProcessRecorder):
     def keys_query(self, stream: str, keys: Sequence[tuple[str, str]]) -> tuple[str, Sequence[object]]:
         """Return the statement that reads some keys, and its parameters."""
         return self._select_some_keys, ([kind for kind, _ in keys], [key for _, key in keys], stream)
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``."""
+        return dict(by_version(row for page in pages(wanted) for row in self.pool.rows(*self.versions_query(page))))
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""

@@ -25,6 +25,7 @@ from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.tail import Tail
 from turnlog.domain.errors import OutcomeUnknown
 from turnlog.domain.mapper import LogRow, StreamRow
+from turnlog.domain.recorder import StreamVersion
 
 COLUMNS = "originator_id, originator_version, topic, state"
 _ARRAYS = "unnest(%b::text[], %b::int8[], %b::text[], %b::bytea[])"
@@ -68,6 +69,12 @@ class PostgreSQLAggregateRecorder(OriginatorRecorder):
             " AND originator_version > %b AND originator_version <= %b ORDER BY originator_version {} LIMIT %b"
         )
         self._ascending, self._descending = select.format("ASC"), select.format("DESC")
+        self._versions = (
+            "SELECT found.* FROM unnest(%b::text[], %b::int8[]) AS wanted (id, version) CROSS JOIN LATERAL"
+            f" (SELECT position, {COLUMNS} FROM {self.events_table} WHERE originator_id = wanted.id"
+            " AND originator_version = wanted.version LIMIT 1) AS found"
+        )
+        """``LIMIT`` keeps PostgreSQL from joining them in another way than by a look into the index for each."""
 
     @property
     def ordering(self) -> tables.Ordering:
@@ -138,6 +145,10 @@ class PostgreSQLAggregateRecorder(OriginatorRecorder):
         """Return the statement that reads a stream's rows (see ``StreamRow``), and its parameters."""
         bounds = Int8(after), Int8(_ALL if upto is None else upto), Int8(_ALL if limit is None else limit)
         return self._descending if desc else self._ascending, (originator_id, *bounds)
+
+    def versions_query(self, wanted: Sequence[StreamVersion]) -> tuple[str, tuple[object, ...]]:
+        """Return the statement that reads events of any streams (see ``LogRow``), and its parameters."""
+        return self._versions, ([stream for stream, _ in wanted], [Int8(version) for _, version in wanted])
 
 
 class PostgreSQLApplicationRecorder(PostgreSQLAggregateRecorder, OrderedRecorder):

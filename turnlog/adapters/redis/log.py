@@ -21,7 +21,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import FORMAT, Header
 from turnlog.domain.errors import CorruptLog
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, SnapshotRow
+from turnlog.domain.recorder import Batch, KeyRow, SnapshotRow, StreamVersion
 from turnlog.projections.session_index import moment
 
 PAGE = 1_000
@@ -98,6 +98,12 @@ class Log:
         entries = self._of(stream, (command[0], self.keys.events(stream), *command[1:], *counted))
         return [_row(entry) for entry in entries or ()]
 
+    def versions(self, wanted: Sequence[StreamVersion]) -> list[tuple[StreamVersion, StreamRow]]:
+        """Return events of any streams, asked for in one packet."""
+        commands = [(name, ("XRANGE", self.keys_of(name).events(name), f"{v}-0", f"{v}-2")) for name, v in wanted]
+        answers = zip(wanted, self._of_all(commands), strict=True)
+        return [(at, _row(entry)) for at, entries in answers for entry in entries or ()]
+
     def select(self, after: int, upto: int | None, limit: int, topics: Sequence[str], prefix: str) -> list[LogRow]:
         """Return events in position order, see ``Recorder``."""
         wanted, known = self.pointers(max(after, 0), upto, prefix), frozenset(topics)
@@ -125,8 +131,9 @@ class Log:
         """Read the events of pointers: those that follow one another in one stream together."""
         runs = [list(run) for _, run in groupby(enumerate(page), lambda at: (at[1].stream, at[1].version - at[0]))]
         commands = [
-            ("XRANGE", self.events_key(run[0][1].stream), f"{run[0][1].version}-0", f"{run[-1][1].version}-2")
+            ("XRANGE", self.keys_of(one.stream).events(one.stream), f"{one.version}-0", f"{run[-1][1].version}-2")
             for run in runs
+            for _, one in run[:1]
         ]
         for run, entries in zip(runs, self.server.read_all(commands) if commands else (), strict=True):
             rows = {row[1]: row for row in map(_row, entries)}
@@ -137,9 +144,9 @@ class Log:
                 elif row is not None and row[0] == pointer.place:
                     yield (pointer.position, pointer.stream, *row[1:])
 
-    def events_key(self, stream: str) -> bytes:
-        """Return the key of a stream's events."""
-        return self.keys.events(stream)
+    def keys_of(self, stream: str) -> Keys:  # noqa: ARG002 - a partition has its own
+        """Return the names of the keys where a stream is."""
+        return self.keys
 
     def hold(self, stream: str, token: str, ms: int) -> None:
         """Note that somebody decides by what he reads in a stream.
@@ -199,12 +206,19 @@ class Log:
         return sealed_snapshot(stream, row)
 
     def _of(self, stream: str, command: Command) -> Any:
-        """Return what a command reads of a stream, ``None`` where its time is over though it was not ended yet."""
+        """Return what a command reads of a stream, see ``_of_all``."""
+        return self._of_all(((stream, command),))[0]
+
+    def _of_all(self, asked: Sequence[tuple[str, Command]]) -> list[Any]:
+        """Return what commands read of streams, ``None`` where a stream's time is over though it was not ended yet."""
+        commands = [command for _, command in asked]
         if not self.expires:
-            return self.server.read_all((command,))[0]
-        told, deadline, answer = self.server.read_all((("TIME",), ("ZSCORE", self.keys.deadlines, stream), command))
+            return self.server.read_all(commands)
+        deadlines = [("ZSCORE", self.keys_of(stream).deadlines, stream) for stream, _ in asked]
+        told, *answers = self.server.read_all((("TIME",), *deadlines, *commands))
         now_ms = 1000 * int(told[0]) + int(told[1]) // 1000
-        return answer if deadline is None or float(deadline) > now_ms else None
+        pairs = zip(answers[: len(asked)], answers[len(asked) :], strict=True)
+        return [answer if deadline is None or float(deadline) > now_ms else None for deadline, answer in pairs]
 
     # --- appending ----------------------------------------------------------------------------------------------------
 

@@ -22,13 +22,13 @@ from zlib import crc32
 from turnlog.adapters.attempt import Lost, Undone
 from turnlog.adapters.redis.cluster import Cluster
 from turnlog.adapters.redis.joint import NOT_TOLD, Joint
-from turnlog.adapters.redis.keys import OneSlot
+from turnlog.adapters.redis.keys import Keys, OneSlot
 from turnlog.adapters.redis.log import HOLD_S, NOTHING, PAGE, Also, Log, Pointer, pointer_of
 from turnlog.adapters.redis.scripts import ORDER
-from turnlog.adapters.redis.wire import translating
+from turnlog.adapters.redis.wire import Command, translating
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Batch, KeyRow, SnapshotRow
+from turnlog.domain.recorder import Batch, KeyRow, SnapshotRow, StreamVersion
 
 PARTITIONS = 16
 PLACE_BYTES = 8
@@ -76,6 +76,17 @@ class PartitionedLog(Log):
             positions = self._positions(self.part(stream), [row[0] for row in rows])
         return [(positions[row[0]], *row[1:]) for row in rows]
 
+    def versions(self, wanted: Sequence[StreamVersion]) -> list[tuple[StreamVersion, StreamRow]]:
+        """See ``Log``: of all partitions together, and then their positions."""
+        found = [(at, self.part(at[0]), row) for at, row in super().versions(wanted)]
+        noted = self.server.read_all([self._noted_at(part, row[0]) for _, part, row in found])
+        with translating(self.server.name):
+            positions = [
+                int.from_bytes(told, "big") or self._positions(part, (row[0],))[row[0]]
+                for told, (_, part, row) in zip(noted, found, strict=True)
+            ]
+        return [(at, (position, *row[1:])) for position, (at, _, row) in zip(positions, found, strict=True)]
+
     def select(self, after: int, upto: int | None, limit: int, topics: Sequence[str], prefix: str) -> list[LogRow]:
         """Return events in position order, see ``Recorder``; where sessions have expired, with what says so."""
         found = super().select(after, upto, limit, topics, prefix)
@@ -84,9 +95,9 @@ class PartitionedLog(Log):
             found = super().select(after, upto, limit, topics, prefix)
         return found
 
-    def events_key(self, stream: str) -> bytes:
-        """Return the key of a stream's events."""
-        return self.of(stream).keys.events(stream)
+    def keys_of(self, stream: str) -> Keys:
+        """See ``Log``."""
+        return self.of(stream).keys
 
     def position(self) -> int:
         """Return the position given last, after every event that is there has been given one."""
@@ -222,9 +233,11 @@ class PartitionedLog(Log):
             (noted,) = self.server.read_all([("GETRANGE", key, low * PLACE_BYTES, (high + 1) * PLACE_BYTES - 1)])
             parts = [noted[(place - low) * PLACE_BYTES : (place - low + 1) * PLACE_BYTES] for place in places]
         else:
-            ranges = [(place * PLACE_BYTES, (place + 1) * PLACE_BYTES - 1) for place in places]
-            parts = self.server.read_all([("GETRANGE", key, *bounds) for bounds in ranges])
+            parts = self.server.read_all([self._noted_at(part, place) for place in places])
         return {place: int.from_bytes(each, "big") for place, each in zip(places, parts, strict=True)}
+
+    def _noted_at(self, part: int, place: int) -> Command:
+        return ("GETRANGE", self._places(part), place * PLACE_BYTES, (place + 1) * PLACE_BYTES - 1)
 
     def _in_order(self, part: int, missing: set[int]) -> dict[int, int]:
         """Return the positions of events of a partition by looking through the order, from its end."""

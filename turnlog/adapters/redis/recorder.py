@@ -17,7 +17,9 @@ from turnlog.adapters.redis.log import Log
 from turnlog.adapters.redis.recorders import RedisProcessRecorder
 from turnlog.adapters.redis.writing import Appending, Forgetting, OneByOne, Sweeper
 from turnlog.adapters.server_group import Appends
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.adapters.several import pages
+from turnlog.domain.mapper import StreamRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 WAYS = 8
 """So many appends of a process are under way at the same time; the server syncs for all that it finds waiting."""
@@ -68,6 +70,10 @@ class RedisRecorder(RedisProcessRecorder):
     def select_keys(self, stream: str, keys: Sequence[tuple[str, str]]) -> list[KeyRow]:
         """Return those of the keys that were used, see ``Reader``."""
         return self.log.used(stream, keys)
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``."""
+        return {at: row for page in pages(wanted) for at, row in self.log.versions(page)}
 
     def select_all_keys(self, stream: str) -> list[KeyRow]:
         """Return every key of a stream, see ``Recorder``."""

@@ -43,7 +43,7 @@ class Forgetful:
         self.durability, self.expires = recorder.durability, recorder.expires
         self.select_stream, self.select_log = recorder.select_stream, recorder.select_log
         self.select_keys, self.select_all_keys = recorder.select_keys, recorder.select_all_keys
-        self.select_snapshot = recorder.select_snapshot
+        self.select_snapshot, self.select_versions = recorder.select_snapshot, recorder.select_versions
         self.streams, self.position, self.visible = recorder.streams, recorder.position, recorder.visible
         self.wait_for_news = recorder.wait_for_news
         self.check, self.size_bytes = recorder.check, recorder.size_bytes

@@ -32,7 +32,7 @@ from turnlog.domain.chain import row_seal
 from turnlog.domain.envelope import erase
 from turnlog.domain.errors import ConcurrencyConflict, CorruptLog, StoreError
 from turnlog.domain.mapper import LogRow, StreamRow
-from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow
+from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
 
 SCHEMA_VERSION = 1
 _SCHEMA = "turnlog.schema"
@@ -222,6 +222,21 @@ class SQLiteRecorder(SQLiteProcessRecorder):
     ) -> list[StreamRow]:
         """Return a stream's rows, read on ``connection``."""
         return _typed(super().stream_rows(connection, stream, after, upto, desc=desc, limit=limit))
+
+    def select_versions(self, wanted: Sequence[StreamVersion]) -> dict[StreamVersion, StreamRow]:
+        """Return events of any streams, see ``Recorder``.
+
+        Each is a look into the index by a prepared statement: measured, as quick as a join with a list of 500, while
+        SQLite scans the whole table for ``(originator_id, originator_version) IN (VALUES …)``.
+        """
+        if not wanted:
+            return {}
+        with self.database.read() as connection:
+            return {
+                (stream, version): row
+                for stream, version in wanted
+                for row in self.stream_rows(connection, stream, version - 1, version, desc=False, limit=1)
+            }
 
     def select_log(
         self, *, after: int = 0, upto: int | None = None, limit: int, topics: Sequence[str] = (), prefix: str = ""

@@ -157,6 +157,7 @@ class AppendContract(Patience):
             lambda: recorder.select_stream(S),
             lambda: recorder.select_keys(S, (("message", "k"),)),
             lambda: recorder.select_all_keys(S),
+            lambda: recorder.select_versions(((S, 1),)),
             lambda: recorder.select_snapshot(S),
             lambda: recorder.select_log(limit=1),
             lambda: recorder.streams(prefix="default/", limit=1),

@@ -5,8 +5,9 @@ from itertools import product
 
 import pytest
 
+from turnlog.domain.envelope import private_of
 from turnlog.domain.recorder import Recorder
-from turnlog.testing.contracts.rows import Patience, S, T, append_many, grow
+from turnlog.testing.contracts.rows import Patience, S, T, append_many, batch, grow, tombstone, write
 
 WINDOWS = [(0, None), (3, 7), (9, 10), (10, None), (4, 4), (0, 99), (12, 20)]
 """Between which versions of ten a stream is read: (after, upto)."""
@@ -40,6 +41,32 @@ class ReadContract(Patience):
         assert recorder_of_ten.select_keys("default/no", (("message", "k"),)) == []
         assert recorder_of_ten.select_all_keys("default/no") == []
         assert recorder_of_ten.select_snapshot("default/no") is None
+
+    def test_versions(self, recorder_of_ten: Recorder) -> None:
+        """Events of any streams are read at once, each once however often it is wanted; what is not there is left out.
+
+        Another tenant's session of the same name is another stream; what was erased is there, and reads as erased.
+        """
+        recorder = recorder_of_ten
+        grow(recorder, "other/s", 2)
+        write(recorder, tombstone(T, recorder.select_stream(T)))
+        wanted = [(S, 9), ("other/s", 2), (T, 3), (S, 1), (T, 11), (S, 9), (S, 2)]
+        whole = {(name, row[1]): row for name in (S, T, "other/s") for row in recorder.select_stream(name)}
+        missing = [(S, 0), (S, 11), ("other/s", 3), ("other/t", 1), ("default/", 1), ("default/s/", 1), (f"{S} ", 1)]
+        found = recorder.select_versions([*missing, *wanted])
+        assert found == {at: whole[at] for at in wanted}
+        assert private_of(found[T, 3][3]) is None
+        assert recorder.select_versions(missing) == recorder.select_versions(()) == {}
+
+    def test_versions_by_the_thousand(self, recorder: Recorder) -> None:
+        """However many are wanted, all are found: of a long stream, and of many short ones."""
+        names = [f"default/{n}" for n in range(40)]
+        write(recorder, batch(S, 1_200), *(batch(name, 1) for name in names))
+        wanted = [(S, version) for version in range(1, 1_201)] + [(name, 1) for name in names]
+        found = recorder.select_versions(wanted)
+        assert set(found) == set(wanted)
+        assert [found[S, version] for version in range(1, 1_201)] == recorder.select_stream(S)
+        assert [[found[name, 1]] for name in names] == [recorder.select_stream(name) for name in names]
 
     def test_log(self, recorder_of_ten: Recorder) -> None:
         """The log is read in position order, between any two positions, up to a limit."""
