@@ -12,6 +12,8 @@ from scripts.benchmarks.measuring import Figure, shown, shown_target
 
 _DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 _BEGIN, _END = "<!-- figures -->", "<!-- /figures -->"
+_SMALL = 0.1
+"""Ratios below are shown with two digits that are not zeros."""
 _COLUMNS = ("what", "turnlog", "against", "", "ratio", "of the best", "target", "")
 
 
@@ -75,10 +77,16 @@ def _cells(figure: Figure) -> tuple[str, ...]:
         shown(figure.ours, figure.unit),
         figure.against,
         shown(figure.raw, figure.unit),
-        "" if figure.ratio is None else f"{figure.ratio:.2f}",
-        "" if figure.ratio_best is None else f"{figure.ratio_best:.2f}",
+        _shown_ratio(figure.ratio),
+        _shown_ratio(figure.ratio_best),
         shown_target(figure.target, figure.unit),
     )
+
+
+def _shown_ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}" if ratio >= _SMALL else f"{ratio:.2g}"
 
 
 def _about(host: Host) -> str:
