@@ -24,8 +24,6 @@ IO_PROPERTIES = frozenset({"position"})
 """Properties that read the store: they are awaited."""
 NOT_PUBLIC = frozenset({"delete_session", "fork_session", "reset_session"})
 """What sessions ask of their store (session.Home)."""
-BLOCKING = frozenset({"using"})
-"""What only the blocking store has; docs/asyncio.md says why."""
 WORDS: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType(
     {
         "ConversationStore": (
@@ -55,6 +53,20 @@ WORDS: Mapping[str, Sequence[tuple[str, str]]] = MappingProxyType(
                 "    options:",
                 "    max_threads: as many calls are made at the same time, each in a thread.\n    options:",
             ),
+        ),
+        "using": (
+            ("in the same thread too", "in the same task too"),
+            ("On\nMariaDB, and with ``ordering", "With ``ordering"),
+            (
+                "Keep it short.",
+                "Keep it short.\n\nA call has the connection to itself: others who use it wait, and are waited for.",
+            ),
+            (
+                "psycopg.Connection`` to this store's database, or a ``pymysql.Connection`` to its server,\n        in",
+                "psycopg.AsyncConnection`` to this store's database, in",
+            ),
+            (" On MariaDB the session has to be set to that: it is not by default.", ""),
+            ("or the store is on neither.", "or the store is not on PostgreSQL."),
         ),
         "turn": (
             ("``with session", "``async with session"),
@@ -144,6 +156,12 @@ checked = inputs.options(options)
 return Turn(self._threads, self._lock, lambda: self._blocking.turn(**checked))
 """,
         "for_user": "return ConversationStore(self._threads, self._blocking.for_user(user_id), self._news)",
+        "using": """
+lender = store.lender_of(self._blocking, connection)
+threads = self._threads.lending(lender.lent)
+bound = await threads.finish(lambda: self._blocking.using(lender.connection))
+return ConversationStore(threads, bound, self._news)
+""",
         "on_committed": """
 if callable(callback):
     callback = self._threads.telling(callback)
@@ -261,7 +279,7 @@ def _class(node: ast.AST) -> str:
     parts = [
         _docstring(node, ABOUT[node.name]),
         HEADS[node.name],
-        *(_member(item, node.name) for item in members if item.name not in NOT_PUBLIC | BLOCKING),
+        *(_member(item, node.name) for item in members if item.name not in NOT_PUBLIC),
     ]
     return f"class {node.name}:\n" + indent("\n".join(parts), "    ")
 

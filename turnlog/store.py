@@ -49,7 +49,7 @@ from turnlog.erasure import erase, load_to_erase
 from turnlog.forking import fork_batch
 from turnlog.index import OVERLAY_EVENTS, Index
 from turnlog.inputs import WriteOptions
-from turnlog.projections.backend import Backend
+from turnlog.projections.backend import Backend, Lender
 from turnlog.projections.engine import Engine
 from turnlog.projections.history import require_living
 from turnlog.projections.message_index import MessageIndex
@@ -757,6 +757,22 @@ def decider_of(store: ConversationStore) -> Decider:
     if user is not None or parts.is_bound:
         raise InvalidInput("store", "expected a store itself, not what one user or one transaction sees of it")
     return parts.decider
+
+
+def lender_of(store: ConversationStore, connection: object) -> Lender:
+    """Return who lends an application's connection for asyncio, in turns, to what is called in threads (turnlog.aio).
+
+    Raises:
+        InvalidInput: it is not such a connection, or the store cannot use one.
+    """
+    backend = store._parts.backend  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - this file's own
+    if backend.lender is not None:
+        return backend.lender(connection)
+    if backend.using is None:
+        store.using(connection)  # which says why not
+    raise InvalidInput(
+        "using", "is not for asyncio here: the driver has no such connections; do it with turnlog.open in a thread"
+    )
 
 
 @contextmanager

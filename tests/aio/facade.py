@@ -1,4 +1,4 @@
-"""A blocking façade over `turnlog.aio`, so that the tests of the blocking API can be put to it.
+"""A blocking façade over `turnlog.aio` and psycopg, so that the tests of the blocking API can be put to it.
 
 One event loop runs in a thread. Each thread of a test has a context of its own, in which all that it asks for is done,
 as if it were one task.
@@ -9,6 +9,7 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent import futures
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from typing import Any, Self
 
@@ -55,7 +56,7 @@ class Loop:
 
 
 class Blocking:
-    """Something of `turnlog.aio`, used without awaiting."""
+    """Something for asyncio, used without awaiting."""
 
     def __init__(self, loop: Loop, real: Any) -> None:
         self._loop = loop
@@ -64,6 +65,14 @@ class Blocking:
     def __getattr__(self, name: str) -> Any:
         found = self._loop.run(lambda: getattr(self._real, name))
         return self._called(found) if callable(found) else self._wrapped(found)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        elif hasattr(self._real, f"set_{name}"):  # as psycopg names what sets a property
+            self._loop.run(lambda: getattr(self._real, f"set_{name}")(value))
+        else:
+            setattr(self._real, name, value)
 
     def __repr__(self) -> str:
         return repr(self._real).replace("<aio.", "<")
@@ -75,8 +84,8 @@ class Blocking:
     def __exit__(self, *error: object) -> None:
         self._loop.run(lambda: self._real.__aexit__(*error))
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Any:
+        return self._wrapped(aiter(self._real))
 
     def __next__(self) -> Any:
         try:
@@ -92,12 +101,13 @@ class Blocking:
 
     def _called(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._wrapped(self._loop.run(lambda: method(*args, **kwargs)))
+            given = [vars(one).get("_real", one) if isinstance(one, Blocking) else one for one in args]
+            return self._wrapped(self._loop.run(lambda: method(*given, **kwargs)))
 
         return call
 
     def _wrapped(self, found: Any) -> Any:
-        ours = (aio.ConversationStore, aio.Session, aio.Subscription, aio.Turn, AsyncIterator)
+        ours = (aio.Session, AsyncIterator, AbstractAsyncContextManager)
         if found is self._real:
             return self
         return Blocking(self._loop, found) if isinstance(found, ours) else found

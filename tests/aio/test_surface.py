@@ -17,13 +17,13 @@ from turnlog.aio.threads import MAX_THREADS, Opening
 NAMES = ("ConversationStore", "Followed", "Session", "Subscription", "Turn", "follow", "open")
 PAIRS = {getattr(turnlog, name): getattr(turnlog.aio, name) for name in NAMES}
 INTERNAL = {
-    turnlog.ConversationStore: derive_aio.NOT_PUBLIC | derive_aio.BLOCKING,
+    turnlog.ConversationStore: derive_aio.NOT_PUBLIC,
     turnlog.Followed: frozenset[str](),
     turnlog.Session: frozenset[str](),
     turnlog.Subscription: {"is_over", "ready", "wait"},
     turnlog.Turn: {"begin", "end", "is_of", "is_open", "plain", "say", "was_dropped"},
 }
-"""What the blocking classes show to each other, and not to applications; and what only they have."""
+"""What the blocking classes show to each other, and not to applications."""
 MANAGED = {"__enter__": "__aenter__", "__exit__": "__aexit__", "__next__": "__anext__", "__iter__": "__aiter__"}
 HINTS = {"BaseModel": pydantic.BaseModel}
 

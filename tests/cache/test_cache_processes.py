@@ -12,7 +12,8 @@ import turnlog.cache
 from tests.cache.test_answers import DEADLINE_S, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-LEASE_S = 0.3
+LEASE_S = 1.0
+"""Longer than a busy machine lets a process wait."""
 PROGRAM = """
 import sys, time
 from pathlib import Path

@@ -1,6 +1,7 @@
 """From a URL to a backend. The only place that names every adapter; each is imported when it is asked for."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -136,6 +137,7 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     from turnlog.adapters.names import Names, identifier
     from turnlog.adapters.postgresql import PostgreSQLRecorder
     from turnlog.adapters.postgresql.bound import Using
+    from turnlog.adapters.postgresql.lender import Lender
     from turnlog.adapters.postgresql.pool import Pool
     from turnlog.adapters.postgresql.views import PostgreSQLViews
 
@@ -165,7 +167,8 @@ def _postgresql(url: str, durability: str, engine: object, options: dict[str, An
     def inside(connection: object) -> Backend:
         return Backend(*using(connection))
 
-    return Backend(recorder, views, inside, is_level=views.is_level)
+    lender = partial(Lender, timeout_s=pool.timeout_s)
+    return Backend(recorder, views, inside, is_level=views.is_level, lender=lender)
 
 
 def _mariadb(url: str, durability: str, engine: object, options: dict[str, Any]) -> Backend:

@@ -548,6 +548,35 @@ class ConversationStore:
         """
         return ConversationStore(self._threads, self._blocking.for_user(user_id), self._news)
 
+    async def using(self, connection: object) -> "ConversationStore":
+        """Return this store inside the transaction that an application has open on a connection of its own.
+
+        What is appended through it is committed with the application's rows, or not at all; an append that fails is
+        undone alone, and the transaction can go on. Everything can be read, what is not committed yet too (only
+        ``events()`` and ``position`` leave that out: it has no settled place in the log). A receipt's ``durability`` is
+        ``pending`` and its ``position`` holds if the transaction is committed. Until it ends, whoever else writes to
+        the same sessions waits, and readers of the log are not shown what was written after its first append. With
+        ``ordering="strict"``, **every** writer waits from its first append on, this store's own calls in the same task
+        too: they would wait for themselves. Keep it short.
+
+        A call has the connection to itself: others who use it wait, and are waited for.
+
+        Nobody is told of the commit: ``on_committed`` is not called, and who subscribes sees the events within half a
+        second. What a handle knows and was rolled back it forgets when it next writes, or with ``refresh()``. Refused
+        are ``subscribe``, ``on_committed``, ``verify`` of all, whatever erases, and whatever writes views.
+
+        Args:
+            connection: a ``psycopg.AsyncConnection`` to this store's database, in a READ COMMITTED transaction.
+
+        Raises:
+            InvalidInput: it is not such a connection, or the store is not on PostgreSQL.
+            StoreUnavailable: the connection is closed, or its transaction has failed.
+        """
+        lender = store.lender_of(self._blocking, connection)
+        threads = self._threads.lending(lender.lent)
+        bound = await threads.finish(lambda: self._blocking.using(lender.connection))
+        return ConversationStore(threads, bound, self._news)
+
     async def sessions(
         self,
         *,

@@ -9,13 +9,14 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent import futures
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from contextvars import copy_context
+from copy import copy
 from functools import partial
 from threading import Event as Flag
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from turnlog import inputs
 from turnlog.domain.errors import StoreUnavailable
@@ -26,6 +27,8 @@ LOOK_S = 0.25
 """How long one wait lasts before it is looked whether the application's flag is set."""
 MAX_THREADS = 16
 """As many calls of one store are made at the same time, if nothing else is said."""
+MOST_LENDING = 10_000
+"""More connections than an application lends at one time."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,9 +42,20 @@ class Threads:
     def __init__(self, max_threads: int) -> None:
         threads = inputs.number("max_threads", max_threads, least=1)
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="turnlog")
+        self._lending = futures.ThreadPoolExecutor(MOST_LENDING, thread_name_prefix="turnlog")
+        self._lent: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
         self._is_closed = False
         self._first: set[futures.Future[Any]] = set()
         self._told: set[asyncio.Task[None]] = set()
+
+    def lending(self, lent: Callable[[], AbstractAsyncContextManager[None]]) -> Self:
+        """Return what makes calls on a connection of the application's, each while that is lent.
+
+        In threads beside the others: those may all be taken by calls that wait for the connection's transaction to end.
+        """
+        part = copy(self)
+        part._lent, part._pool = lent, self._lending  # noqa: SLF001 - it is one of these
+        return part
 
     async def finish(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call in a thread and return its result; once begun, it is waited for whatever happens."""
@@ -60,6 +74,12 @@ class Threads:
         """
         for first in tuple(self._first):
             await _over(first)
+        async with self._lent():
+            return await self._finished(call, undo, stop)
+
+    async def _finished(
+        self, call: Callable[[], T], undo: Callable[[T], object] | None, stop: Callable[[], object] | None
+    ) -> T:
         job = self._submit(call)
         cancelled: asyncio.CancelledError | None = None
         is_over = False
@@ -76,7 +96,7 @@ class Threads:
         if cancelled is None:
             return job.result()
         if undo is not None and job.exception() is None:
-            await to_the_end(self.finish(undo, job.result()))
+            await to_the_end(self._finished(partial(undo, job.result()), None, None))
         raise cancelled
 
     def begin(self, call: Callable[[], T]) -> "futures.Future[T]":
@@ -132,6 +152,7 @@ class Threads:
                 await to_the_end(self.finish(last))
             finally:
                 self._pool.shutdown(wait=False)
+                self._lending.shutdown(wait=False)
 
     def _submit(self, call: Callable[[], T]) -> "futures.Future[T]":
         try:

@@ -1,11 +1,29 @@
 """What a store is opened on: a log and, where the same storage keeps them, its views."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from turnlog.domain.recorder import Recorder
 
 IsLevel: TypeAlias = Callable[[str, int], bool]
+
+
+class Lender(Protocol):
+    """Has an application's connection for asyncio, and lends it to one call at a time, which is made in a thread."""
+
+    @property
+    def connection(self) -> object:
+        """What ``Backend.using`` takes, while it is lent."""
+        ...
+
+    def lent(self) -> AbstractAsyncContextManager[None]:
+        """Keep everybody else from the connection; to be entered on its event loop.
+
+        Raises:
+            StoreUnavailable: others did not let go of it in time.
+        """
+        ...
 
 
 class Backend(NamedTuple):
@@ -26,3 +44,5 @@ class Backend(NamedTuple):
     """
     name: str = "own"
     """What telemetry calls it."""
+    lender: Callable[[object], Lender] | None = None
+    """Return who lends an application's connection for asyncio to ``using``, where the driver has such connections."""

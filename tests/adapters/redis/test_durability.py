@@ -88,7 +88,7 @@ def test_what_was_acknowledged_outlives_the_server() -> None:
         acknowledged: list[int] = []
 
         def write() -> None:
-            with turnlog.open(server.url, timeout_s=1.0) as store:
+            with turnlog.open(server.url, timeout_s=3.0) as store:
                 session = store.session("s")
                 for n in range(100_000):
                     try:
@@ -99,7 +99,7 @@ def test_what_was_acknowledged_outlives_the_server() -> None:
 
         writer = threading.Thread(target=write)
         writer.start()
-        while len(acknowledged) < 200:
+        while writer.is_alive() and len(acknowledged) < 200:
             pass
         server.crash()
         writer.join()

@@ -111,10 +111,15 @@ class Appending:
         if not self._queue.has(before):
             return self._ask(again)
         with self._queue.waited_for(before) as was_free:
-            if was_free and not losses:
+            if not losses and (was_free or not self._is_late(before)):
                 with suppress(Taken):
                     return self._write(before, None)
             return self._ask(again)
+
+    def _is_late(self, batches: Sequence[Batch]) -> bool:
+        """Return whether a version is taken that is to be written."""
+        firsts = ((batch.stream, batch.rows[0][0]) for batch in batches if batch.rows)
+        return any(self._recorder.select_stream(stream, after=n - 1, upto=n) for stream, n in firsts)
 
     def _ask(self, again: Again) -> list[int]:
         with self.turn:

@@ -40,7 +40,9 @@ class Lent:
 
     def __init__(self, connection: object, pool: Pool) -> None:
         if not isinstance(connection, psycopg.Connection):
-            raise InvalidInput("connection", f"expected a psycopg.Connection, got {type(connection).__name__}")
+            kind, is_async = type(connection).__name__, isinstance(connection, psycopg.AsyncConnection)
+            hint = "; that is for a store of turnlog.aio" if is_async else ""
+            raise InvalidInput("connection", f"expected a psycopg.Connection, got {kind}{hint}")
         self._connection: psycopg.Connection[Any] = cast("Any", connection)  # whatever its rows are made into
         self._statements = cast("Connection", _Statements(self._connection))  # which has what ``run`` calls
         self._pool = pool
