@@ -84,7 +84,7 @@ def append(setting: Setting) -> list[Figure]:
 
 
 def read(setting: Setting) -> list[Figure]:
-    """The last 50 messages of 100,000, a user's newest 20, the history of 5,000, folding and replaying; as on SQLite."""
+    """The last 50 messages of 100,000, the newest 20 of a user, the history of 5,000, and 100,000 events folded."""
     rounds = setting.pick(9, 1)
     with server() as started:
         return [
