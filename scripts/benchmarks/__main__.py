@@ -42,6 +42,7 @@ BENCHMARKS: Mapping[str, Callable[[Setting], list[Figure]]] = MappingProxyType(
         "open": appending.opened,
         "written": storage.written,
         "last": reading.last,
+        "newest": reading.newest,
         "history": reading.history,
         "replay": reading.replay,
         "rebuild": views.rebuild,

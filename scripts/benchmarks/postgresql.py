@@ -13,7 +13,7 @@ import turnlog
 from scripts.benchmarks.aio import SESSIONS, on_one_loop
 from scripts.benchmarks.appending import CLOSE, DURABILITIES, FLAT, say, take_turns
 from scripts.benchmarks.measuring import Figure, Setting, compared, rate, side_by_side, timed
-from scripts.benchmarks.reading import A_THIRD, STREAM, TWICE, exhaust, facts_of, folded
+from scripts.benchmarks.reading import A_THIRD, NEWEST, STREAM, TWICE, conversations, exhaust, facts_of, folded, users
 from scripts.benchmarks.server import Plain, contents, server
 from scripts.benchmarks.stores import LONG, conversation, fill, long_session, mixed_session, write_log
 from scripts.benchmarks.views import FAST, MESSAGES, THRICE, rebuilt
@@ -84,10 +84,14 @@ def append(setting: Setting) -> list[Figure]:
 
 
 def read(setting: Setting) -> list[Figure]:
-    """The last 50 messages of 100,000, the history of 5,000, folding and replaying 100,000 events; as on SQLite."""
+    """The last 50 messages of 100,000, the newest 20 of a user, the history of 5,000, and 100,000 events folded."""
     rounds = setting.pick(9, 1)
     with server() as started:
-        return [*_last(setting, rounds, started.new_place()), *_fold(setting, rounds, started.new_place())]
+        return [
+            *_last(setting, rounds, started.new_place()),
+            _newest(setting, rounds, started.new_place()),
+            *_fold(setting, rounds, started.new_place()),
+        ]
 
 
 def _last(setting: Setting, rounds: int, url: str) -> list[Figure]:
@@ -134,6 +138,27 @@ def _last(setting: Setting, rounds: int, url: str) -> list[Figure]:
             target=TWICE,
         ),
     ]
+
+
+def _newest(setting: Setting, rounds: int, url: str) -> Figure:
+    events, n = setting.pick(100_000, 4_000), setting.pick(100, 10)
+    conversations(url, events)
+    asked, query = users(events), NEWEST.format("%b")
+    with turnlog.open(url) as store, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ANALYZE turnlog_events, turnlog_message_index")
+        cursor = connection.cursor(binary=True)
+
+        def fetched() -> list[object]:
+            rows: Sequence[Any] = cursor.execute(query, (next(asked),), prepare=True).fetchall()
+            return [json.loads(row[3]) for row in rows]
+
+        pair = side_by_side(
+            rounds,
+            lambda: timed(n, lambda: [store.messages(user_id=next(asked), limit=20) for _ in range(n)]),
+            lambda: timed(n, lambda: [fetched() for _ in range(n)]),
+        )
+    what = f"PostgreSQL: the newest 20 messages of a user, {events:,} events in the store"
+    return compared("pg-read", what, pair, against="the indexed join, and json.loads of each row")
 
 
 def _fold(setting: Setting, rounds: int, url: str) -> list[Figure]:
