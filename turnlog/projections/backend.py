@@ -37,12 +37,12 @@ class Backend(NamedTuple):
     """A store of views that the log's erasures reach; ``None``: they are kept in memory, and forget what is erased."""
     using: "Callable[[object], Backend] | None" = None
     """Return the same inside the transaction of an application's connection, where the backend can do that."""
+    name: str = "own"
+    """What telemetry calls it."""
     is_level: IsLevel | None = None
     """Return whether a view (its name, its revision) has applied all that can be seen of the log, by a single look.
 
     Without it that is found out by asking for the checkpoints, ``visible`` and ``position`` one after the other.
     """
-    name: str = "own"
-    """What telemetry calls it."""
     lender: Callable[[object], Lender] | None = None
     """Return who lends an application's connection for asyncio to ``using``, where the driver has such connections."""
