@@ -72,6 +72,8 @@ if TYPE_CHECKING:
 CATCH_UP_EVERY = 512
 """Whoever appends past a multiple of so many positions brings the views along: no query finds a huge backlog, however
 many processes there are, and however short they live."""
+PAGES = 2
+"""As many transactions a view: a write is not held up for longer, however far behind the views are."""
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 _PAGE = 1_000
 _log = logging.getLogger("turnlog")
@@ -711,7 +713,7 @@ class ConversationStore:
     def _catch_up_quietly(self) -> None:
         """Bring the views along; the write stands whatever happens here, and the next query will try again."""
         try:
-            self._engine.catch_up(wait=False)
+            self._engine.catch_up(wait=False, pages=PAGES)
         except StoreError:
             _log.exception("the views could not be caught up")
 

@@ -51,6 +51,16 @@ def test_many_pages(log: Log) -> None:
     assert len(log.messages("s")) == 1200
 
 
+def test_so_many_pages_at_most(log: Log) -> None:
+    """Who has little time brings a view a part of the way, and is told that it is not there."""
+    log.with_views().views.page = 5
+    log.append("s", STARTED, *[said("hello")] * 19)
+    assert not log.engine.catch_up(pages=2)
+    assert {status.name: status.lag for status in log.engine.status()} == {"session_index": 10, "message_index": 10}
+    assert log.engine.catch_up(pages=2)
+    assert len(log.messages("s")) == 19
+
+
 def test_a_page_applied_again_changes_nothing(log: Log) -> None:
     """With an old checkpoint put in its place, a view keyed by session ends with the same rows."""
     log.with_views()

@@ -105,12 +105,18 @@ class Engine:
         return view is not None and self._is_level is not None and self._is_level(name, view.revision)
 
     def catch_up(
-        self, *, names: Sequence[str] | None = None, wait: bool = False, progress: Progress | None = None
+        self,
+        *,
+        names: Sequence[str] | None = None,
+        wait: bool = False,
+        progress: Progress | None = None,
+        pages: int | None = None,
     ) -> bool:
         """Bring views (all, or those named) to the log's head as it is now; return whether they are there.
 
         Without ``wait`` nothing is waited for: where somebody else is writing, what is missing is left missing. A store
-        that is read-only is not caught up. ``progress`` is told after every page; what it raises interrupts.
+        that is read-only is not caught up. ``progress`` is told after every page; what it raises interrupts. With
+        ``pages`` each view goes on by so many transactions at most.
 
         Raises:
             InvalidInput: there is no such view.
@@ -119,7 +125,7 @@ class Engine:
         stored = self._checkpoints()
         views = self._named(names, stored)
         head = self._recorder.position()
-        levels = [self._bring_to(head, view, stored.get(view.name), progress, wait=wait) for view in views]
+        levels = [self._bring_to(head, view, stored.get(view.name), progress, wait=wait, pages=pages) for view in views]
         return all(levels)
 
     def tail(self, name: str, limit: int) -> list[str] | None:
@@ -250,7 +256,14 @@ class Engine:
         return stored
 
     def _bring_to(
-        self, head: int, view: Applied, at: Checkpoint | None, progress: Progress | None, *, wait: bool
+        self,
+        head: int,
+        view: Applied,
+        at: Checkpoint | None,
+        progress: Progress | None,
+        *,
+        wait: bool,
+        pages: int | None,
     ) -> bool:
         if at is not None:
             _require_not_newer(at, view.revision)
@@ -264,21 +277,23 @@ class Engine:
             at = self._checkpoints().get(view.name)
         if at is None or at.revision != view.revision:
             return False
-        return at.position >= head or self._advance(head, view, at, progress, wait=wait)
+        return at.position >= head or self._advance(head, view, at, progress, wait=wait, pages=pages)
 
-    def _advance(self, head: int, view: Applied, at: Checkpoint, progress: Progress | None, *, wait: bool) -> bool:
+    def _advance(
+        self, head: int, view: Applied, at: Checkpoint, progress: Progress | None, *, wait: bool, pages: int | None
+    ) -> bool:
         """Apply page after page; return whether the view came to ``head``."""
         began, reached = at.position, at
         with self._watch.doing("catch_up", view=view.name, lag=head - began) as facts:
-            while reached.position < head:
+            while reached.position < head and pages != 0:
                 page = self._applier.advance(self._views, view, wait=wait)
                 if page is None or page.revision != view.revision:
                     return False
-                reached = page
+                reached, pages = page, None if pages is None else pages - 1
                 facts["positions"] = events = reached.position - began
                 if progress is not None:
                     progress(RebuildProgress(view=view.name, position=reached.position, target=head, events=events))
-        return True
+        return reached.position >= head
 
     def _named(self, names: Sequence[str] | None, stored: Mapping[str, Checkpoint] | None = None) -> list[Applied]:
         if names is None:
