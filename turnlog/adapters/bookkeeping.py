@@ -4,13 +4,15 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from turnlog.adapters.names import Names
 from turnlog.adapters.wording import SQLITE, Wording
 from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.session_index import microseconds, moment
 from turnlog.projections.view_store import Checkpoint, Parked, Trial
+
+Rows: TypeAlias = Callable[[str, tuple[object, ...]], Sequence[Any]]
 
 
 class Bookkeeping:
@@ -45,13 +47,13 @@ class Bookkeeping:
         """Return every view's checkpoint."""
         return {row[0]: Checkpoint(*row) for row in self._run(connection, self._checkpoints).fetchall()}
 
-    def is_level(self, connection: Any, name: str, revision: int) -> bool:
+    def is_level(self, rows: Rows, name: str, revision: int) -> bool:
         """Return whether a view of this revision has applied the log's newest event, in whose database it is.
 
-        All events up to a checkpoint are settled, so there is none that the view lacks.
+        All events up to a checkpoint are settled, so there is none that the view lacks. ``rows`` reads what a statement
+        gives, as patiently as the log is read.
         """
-        row = self._run(connection, self._is_level, (name,)).fetchone()
-        return row is not None and row[0] == revision and bool(row[1])
+        return any(found == revision and is_newest for found, is_newest in rows(self._is_level, (name,)))
 
     def record(self, connection: Any, checkpoint: Checkpoint) -> None:
         """Set a view's checkpoint."""

@@ -8,7 +8,7 @@ from turnlog.domain.values import RebuildProgress
 from turnlog.projections.applying import Applied, Applier, mark, try_to_forget
 from turnlog.projections.brief import DELETED
 from turnlog.projections.standing import until_it_stands
-from turnlog.projections.view_store import Checkpoint, ViewStore
+from turnlog.projections.view_store import Checkpoint, ViewStore, WriteUndone
 from turnlog.projections.watching import UNWATCHED, Watch
 
 Progress: TypeAlias = Callable[[RebuildProgress], object]
@@ -82,7 +82,9 @@ class Builder:
         """Apply the log up to ``target``, or to its end."""
         events = 0
         with workshop.read() as connection:
-            at = workshop.checkpoints(connection)[view.name]
+            at = workshop.checkpoints(connection).get(view.name)
+        if at is None:  # on a server that may happen between two transactions, which hold the place
+            raise WriteUndone(f"view {view.name!r}: somebody else has taken over what was built")
         while target is None or at.position < target:
             if progress is not None and target is not None:
                 progress(RebuildProgress(view=view.name, position=at.position, target=target, events=events))

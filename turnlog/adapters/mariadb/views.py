@@ -108,8 +108,7 @@ class MariaDBViews:
 
     def is_level(self, name: str, revision: int) -> bool:
         """Return whether a view has applied all that can be seen of the log: see ``Backend``."""
-        with self.read() as connection:
-            return self._books.is_level(connection, name, revision)
+        return self._books.is_level(self._pool.rows, name, revision)
 
     def write(self, *, wait: bool = True) -> AbstractContextManager[Any]:
         """Lend a connection in a transaction under the catch-up lock: see ``ViewStore``."""

@@ -263,8 +263,8 @@ class RedisViews:
         built = cast("RedisViews", built)
         with built.read() as source:
             generation = source.generation(name)
-            at, parked = built.checkpoints(source)[name], built.records(source, name)
-        if generation is None:
+            at, parked = built.checkpoints(source).get(name), built.records(source, name)
+        if generation is None or at is None:
             raise lost(self._server)
         books.answer_with(connection, name, generation)
         books.record(connection, at)

@@ -132,8 +132,11 @@ class SQLiteViews:
 
     def is_level(self, name: str, revision: int) -> bool:
         """Return whether a view has applied all that can be seen of the log: see ``Backend``."""
+        return self._books.is_level(self._rows, name, revision)
+
+    def _rows(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         with self._database.read() as connection:
-            return self._books.is_level(connection, name, revision)
+            return connection.execute(statement, parameters).fetchall()
 
     @contextmanager
     def read(self) -> Generator[sqlite3.Connection, None, None]:
