@@ -252,6 +252,25 @@ def test_who_lost_his_turn_writes_nothing(log: Log, other: Callable[..., Log]) -
     assert log.engine.check("session_index") == []
 
 
+def test_who_lost_his_bench_says_so(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else took it over just before the swap: that fails by name, and what answers goes on answering."""
+    filled(log.with_views())
+    assert log.engine.catch_up()
+
+    def taken_over(built: RedisViews, name: str) -> None:
+        with log.views.write() as home:
+            built.leave(home, name)
+
+    monkeypatch.setattr(log.views, "lay_out", taken_over)
+    with pytest.raises(StoreUnavailable, match="its turn at the views was over"):
+        log.engine.rebuild("session_index")
+    monkeypatch.undo()
+    assert len(log.views.select_sessions(ALL, limit=99)) == 20
+    log.engine.rebuild("session_index")
+    assert len(log.views.select_sessions(ALL, limit=99)) == 20
+    assert log.engine.check("session_index") == []
+
+
 def test_nobody_waits_for_the_dead(log: Log, monkeypatch: pytest.MonkeyPatch, redis_url: str, redis: Redis) -> None:
     """A turn whose holder's connection is gone is taken over at once; one that is held is not, and not waited for."""
     monkeypatch.setattr(lease, "LIFE_S", 600.0)
