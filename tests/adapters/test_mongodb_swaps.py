@@ -16,10 +16,10 @@ class Reading:
     """Reads a collection in parts, and puts another in its place after the first part, if there is one left."""
 
     def __init__(self, client: Client) -> None:
-        self.collection, self._other = client.collection("answering"), client.collection("built")
-        for n, collection in enumerate((self.collection, self._other)):
+        self.collection = client.collection("answering")
+        self._others: list[Documents] = [client.collection("built")]
+        for n, collection in enumerate((self.collection, *self._others)):
             collection.insert_many([{"_id": i, "generation": n} for i in range(N)])
-        self._others: list[Documents] = [self._other]
 
     def __call__(self) -> list[Document]:
         """Read."""
