@@ -34,6 +34,7 @@ from turnlog.domain.recorder import (
     SnapshotRow,
 )
 from turnlog.domain.session import FOLD_REVISION, decide, evolve, fold, initial
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import Receipt, SessionState
 from turnlog.lookup import Stretch, look_up
 from turnlog.projections.history import LARGEST_PAGE, Occurrence
@@ -358,4 +359,4 @@ def _has(reader: Reader, stream: str, version: int, digest: bytes) -> bool:
 
 
 _encode_state = msgspec.json.Encoder().encode
-_decode_state = msgspec.json.Decoder(SessionState).decode
+_decode_state = decoder(SessionState)

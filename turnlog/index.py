@@ -17,6 +17,7 @@ from turnlog.domain.errors import InvalidInput, StoreUnavailable
 from turnlog.domain.events import HistoryReplaced, MessageEdited
 from turnlog.domain.mapper import StreamRow
 from turnlog.domain.recorder import StreamVersion
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import Message, Page, SessionState, SessionSummary, UserSummary
 from turnlog.projections.building import Progress
 from turnlog.projections.engine import Engine
@@ -333,6 +334,6 @@ def read_cursor(cursor: object, kind: Any) -> Any:
     """
     try:
         padded = str(cursor) + "=" * (-len(str(cursor)) % 4)
-        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=kind)
+        return decoder(kind)(base64.urlsafe_b64decode(padded))
     except ValueError as error:
         raise InvalidInput("cursor", "expected a next_cursor that this query gave") from error

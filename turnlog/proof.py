@@ -13,6 +13,7 @@ from turnlog.domain.events import HistoryReplaced, MessageAdded
 from turnlog.domain.mapper import Codec, Fact, StreamRow, text_hash
 from turnlog.domain.recorder import KeyRow, Recorder, SnapshotRow
 from turnlog.domain.session import FOLD_REVISION, fold, initial
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import Failure, Head, SessionState, VerificationReport
 from turnlog.domain.verification import StreamCheck
 
@@ -174,13 +175,15 @@ class _Refold:
         if kept is None or check.watched.get(kept.version) != kept.hash:
             return None
         try:
-            same = _sorted(msgspec.json.decode(kept.state, type=SessionState)) == _sorted(self._state)
+            same = _sorted(_decode_state(kept.state)) == _sorted(self._state)
         except msgspec.MsgspecError:
             same = False
         return None if same else (kept.version, "the snapshot of this version is not what the events up to here say")
 
 
 _sorted = msgspec.json.Encoder(order="sorted").encode
+_decode_state = decoder(SessionState)
+_decode_head = decoder(Head)
 
 
 def read_heads(heads: Heads) -> Iterator[Head]:
@@ -198,7 +201,7 @@ def read_heads(heads: Heads) -> Iterator[Head]:
         raise InvalidInput("heads", f"cannot read {str(heads)!r}: {error.strerror}") from error
     for number, line in enumerate(_unpacked(heads, data).splitlines(), 1):
         try:
-            yield msgspec.json.decode(line, type=Head)
+            yield _decode_head(line)
         except msgspec.MsgspecError as error:
             raise InvalidInput("heads", f"line {number} of {str(heads)!r} is not a head: {error}") from error
 

@@ -4,11 +4,13 @@ They are forked from a server that has imported everything, so that one starts i
 of the test's process is inherited.
 """
 
+import faulthandler
 import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from time import monotonic
 from typing import Any
@@ -34,7 +36,7 @@ def together(work: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
     children = [_begin(work, tuple(each), barrier) for each in arguments]
     deadline = monotonic() + DEADLINE_S
     try:
-        return [_result(pipe, deadline) for _, pipe in children]
+        return [_result(process, pipe, deadline) for process, pipe in children]
     finally:
         for process, pipe in children:
             process.kill()
@@ -96,7 +98,9 @@ class Victim:
         return report
 
 
-def _begin(work: Callable[..., Any], arguments: tuple[Any, ...], barrier: Barrier) -> tuple[Any, Connection]:
+def _begin(
+    work: Callable[..., Any], arguments: tuple[Any, ...], barrier: Barrier
+) -> tuple[ForkServerProcess, Connection]:
     pipe, answer = PROCESSES.Pipe(duplex=False)
     process = PROCESSES.Process(target=_answering, args=(work, arguments, barrier, answer), daemon=True)
     process.start()
@@ -104,19 +108,21 @@ def _begin(work: Callable[..., Any], arguments: tuple[Any, ...], barrier: Barrie
     return process, pipe
 
 
-def _result(pipe: Connection, deadline: float) -> Any:
+def _result(process: ForkServerProcess, pipe: Connection, deadline: float) -> Any:
     if not pipe.poll(max(deadline - monotonic(), 0)):
         raise ChildError("the child was not done in time")
     try:
         result = pipe.recv()
     except EOFError:
-        raise ChildError("the child ended without an answer") from None
+        process.join()
+        raise ChildError(f"the child ended without an answer, with exit code {process.exitcode}") from None
     if isinstance(result, ChildError):
         raise result
     return result
 
 
 def _answering(work: Callable[..., Any], arguments: tuple[Any, ...], barrier: Barrier, answer: Connection) -> None:
+    faulthandler.enable()
     try:
         barrier.wait(DEADLINE_S)
         result = work(*arguments)
@@ -126,6 +132,7 @@ def _answering(work: Callable[..., Any], arguments: tuple[Any, ...], barrier: Ba
 
 
 def _reporting(work: Callable[..., None], report: Connection, arguments: tuple[Any, ...]) -> None:
+    faulthandler.enable()
     try:
         work(report, *arguments)
     except BaseException:  # noqa: BLE001 - told to the test

@@ -24,6 +24,7 @@ from turnlog.adapters.following import News
 from turnlog.domain.envelope import erase
 from turnlog.domain.mapper import LogRow, StreamRow
 from turnlog.domain.recorder import Again, Batch, KeyRow, SnapshotRow, StreamVersion
+from turnlog.domain.typed import decoder
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -48,7 +49,7 @@ def decode(raw: bytes, place: str) -> Line:
     checksum, _, body = raw.removesuffix(b"\n").partition(b" ")
     if checksum != b"%08x" % crc32(body):
         raise CorruptLog(f"{place}: a line does not match its checksum")
-    return msgspec.json.decode(body, type=Line)
+    return decoder(Line)(body)
 
 
 def without(line: Line, streams: set[str]) -> Line:
@@ -365,8 +366,6 @@ class FileRecorder:
     def tell(self) -> None:
         """Wake those who wait."""
         self._news.tell()
-
-    # --- upkeep ---
 
     def check(self) -> list[str]:
         """Read every file once more, from the disk."""

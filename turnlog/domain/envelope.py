@@ -12,6 +12,7 @@ import msgspec
 from turnlog.domain.chain import commitment, event_hash
 from turnlog.domain.errors import CorruptLog
 from turnlog.domain.events import Event
+from turnlog.domain.typed import decoder
 
 FORMAT = 1
 E = TypeVar("E")
@@ -205,8 +206,8 @@ class _OnlyPrivate(msgspec.Struct, frozen=True, gc=False):
     private: Private[msgspec.Raw] | None
 
 
-_decode_header = msgspec.json.Decoder(_OnlyHeader).decode
-_decode_private = msgspec.json.Decoder(_OnlyPrivate).decode
+_decode_header = decoder(_OnlyHeader)
+_decode_private = decoder(_OnlyPrivate)
 
 
 def header_of(state: bytes) -> Header:

@@ -14,6 +14,7 @@ from eventsourcing.persistence import Mapper as LibraryMapper
 from turnlog.domain.envelope import Brief, Told, ToldPrivate, Whole, seal
 from turnlog.domain.errors import CorruptLog, UnknownEvent
 from turnlog.domain.events import Erased, Event, SessionDeleted
+from turnlog.domain.typed import converter, decoder
 from turnlog.domain.upcasting import REGISTRY, Registry
 from turnlog.domain.values import RecordedEvent
 
@@ -153,10 +154,10 @@ class Codec:
         cls = self.registry.newest.get(topic)
         if cls is not None:
             form: Any = Whole
-            decode = cast("Callable[[bytes], list[Whole[Any]]]", msgspec.json.Decoder(list[form[cls]]).decode)
+            decode = cast("Callable[[bytes], list[Whole[Any]]]", decoder(list[form[cls]]))
             return self._runs.setdefault(topic, decode)
         brief = self._brief_decoder(topic)
-        split_up = msgspec.json.Decoder(list[msgspec.Raw]).decode
+        split_up = decoder(list[msgspec.Raw])
 
         def one(state: bytes) -> Whole[Any]:
             found = brief(state)
@@ -168,8 +169,8 @@ class Codec:
 
     def _decoder(self, topic: str, form: Any) -> Callable[[bytes], Any]:
         if topic in self.registry.newest:
-            return cast("Callable[[bytes], Any]", msgspec.json.Decoder(form[self.registry.newest[topic]]).decode)
-        decode = msgspec.json.Decoder(form[dict[str, Any]]).decode
+            return cast("Callable[[bytes], Any]", decoder(form[self.registry.newest[topic]]))
+        decode = decoder(form[dict[str, Any]])
 
         def decode_and_upcast(state: bytes) -> Any:
             whole = decode(state)
@@ -177,7 +178,7 @@ class Codec:
                 return whole  # nothing is asked of the schema: what is unknown here can have been erased too
             try:
                 cls, body = self.registry.upcast(topic, whole.private.body)
-                private = msgspec.structs.replace(whole.private, body=msgspec.convert(body, cls))
+                private = msgspec.structs.replace(whole.private, body=converter(cls)(body))
             except (LookupError, TypeError, ValueError) as error:
                 raise msgspec.ValidationError(f"it cannot be brought to a newer schema: {error!r}") from error
             return msgspec.structs.replace(whole, private=private)

@@ -23,6 +23,7 @@ from turnlog.domain import events as e
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.events import Erased, Event, Json
 from turnlog.domain.session import FOLD_REVISION, fold, initial
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import STATUSES as OURS
 from turnlog.domain.values import RecordedEvent, SessionState
 from turnlog.projections.session_index import microseconds, moment
@@ -47,7 +48,7 @@ class _Kept(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Kept).decode
+_decode = decoder(_Kept)
 
 
 class AgentTables:

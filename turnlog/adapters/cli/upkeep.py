@@ -10,6 +10,7 @@ from turnlog.adapters.cli.guard import BAD, DEFAULT_TENANT, JsonOption, StoreOpt
 from turnlog.adapters.cli.output import print_json, print_line, print_table, progress_bar
 from turnlog.adapters.transfer.lines import STANDARD_INPUT, open_lines
 from turnlog.domain.errors import InvalidInput, SessionNotFound
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import Failure, Head, RebuildProgress, VerificationReport
 
 
@@ -91,7 +92,7 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hash: str
 
 
-_decode_head = msgspec.json.Decoder(_Line).decode
+_decode_head = decoder(_Line)
 
 
 def _compared(report: VerificationReport, heads: list[Head]) -> dict[str, int]:

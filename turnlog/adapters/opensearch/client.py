@@ -15,6 +15,7 @@ from opensearchpy import OpenSearch
 from opensearchpy.exceptions import OpenSearchException, TransportError
 
 from turnlog.domain.errors import InvalidInput, StoreError, StoreUnavailable
+from turnlog.domain.typed import converter
 
 PORT = 9200
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -217,11 +218,14 @@ class _Said(msgspec.Struct):
     found: bool | None = None
 
 
+_told = converter(_Said)
+
+
 def _status(said: object, accept: Collection[int]) -> int:
     """Return the status of an answer; the driver gives those that it ignores as if they were any other."""
     if not accept:
         return _OK
-    told = msgspec.convert(said, _Said)
+    told = _told(said)
     if told.error is not None and told.status is not None:
         return told.status
     return _NOT_FOUND if told.found is False else _OK
@@ -230,7 +234,7 @@ def _status(said: object, accept: Collection[int]) -> int:
 def _reason(said: object) -> str:
     """Return the server's words of what went wrong."""
     try:
-        told = msgspec.convert(said, _Said)
+        told = _told(said)
     except msgspec.ValidationError:
         return ""
     return "" if told.error is None else str(told.error)

@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import Message, SessionSummary
 from turnlog.domain.words import text_of
 from turnlog.projections.dialogue import Dialogue
 from turnlog.projections.session_index import Entry, microseconds, moment
 
 _encode = msgspec.json.Encoder().encode
+_decode_message = decoder(tuple[bool, Message])
 
 
 class Folded(msgspec.Struct, gc=False):
@@ -64,9 +66,12 @@ def session_document(folded: Folded) -> bytes:
     )
 
 
+_decode_folded = decoder(Folded)
+
+
 def folded_of(source: Mapping[str, Any]) -> Folded:
     """Return what a session's document was made of."""
-    return msgspec.json.decode(source["folded"], type=Folded)
+    return _decode_folded(source["folded"])
 
 
 def summary_of(source: Mapping[str, Any]) -> SessionSummary:
@@ -128,7 +133,7 @@ def message_document(stream_id: str, entry: Entry, said: Said) -> bytes:
 
 def message_of(source: Mapping[str, Any]) -> Message:
     """Return the message that a document holds."""
-    plain, message = msgspec.json.decode(source["message"], type=tuple[bool, Message])
+    plain, message = _decode_message(source["message"])
     return msgspec.structs.replace(message, content=source["content"]) if plain else message
 
 

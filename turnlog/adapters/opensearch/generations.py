@@ -13,6 +13,7 @@ import msgspec
 from turnlog.adapters.opensearch.client import Client
 from turnlog.adapters.opensearch.layout import CHECKPOINT_ID, KINDS, Layout, Names
 from turnlog.domain.errors import InvalidInput, StoreError
+from turnlog.domain.typed import converter
 from turnlog.projections.view_store import Parked
 
 ABANDONED = timedelta(days=1)
@@ -41,6 +42,9 @@ class State(msgspec.Struct, frozen=True):
         """Return it with a session no longer parked."""
         left = tuple(one for one in self.parked if one.stream != stream)
         return self if left == self.parked else msgspec.structs.replace(self, parked=left)
+
+
+_state_of = converter(State)
 
 
 class Held(NamedTuple):
@@ -80,7 +84,7 @@ class Generations:
         if said.status == _NOT_FOUND:
             return None
         body = said.body
-        return Held(generation, msgspec.convert(body["_source"], State), body["_seq_no"], body["_primary_term"])
+        return Held(generation, _state_of(body["_source"]), body["_seq_no"], body["_primary_term"])
 
     def save(self, held: Held, state: State) -> bool:
         """Write a checkpoint in the place of the one that was read; return False if there is another by now."""

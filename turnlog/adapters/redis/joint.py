@@ -26,6 +26,7 @@ from turnlog.adapters.redis.scripts import DECIDE, FREE
 from turnlog.adapters.redis.wire import Cut, Unsent
 from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
 from turnlog.domain.recorder import Batch
+from turnlog.domain.typed import decoder
 
 OPEN_MS = 2_000
 """So many milliseconds somebody may take to decide before others believe him dead; it takes him a few."""
@@ -40,6 +41,9 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 
     batches: Sequence[Batch]
     ttl: int
+
+
+_decode_note = decoder(Note, msgspec.msgpack)
 
 
 class Joint:
@@ -123,7 +127,7 @@ class Joint:
         """Write it, or give it up; return whether it was written, or may be yet."""
         if noted is None or noted.isdigit():
             return bool(self._server.run(DECIDE, (self.key,), ("give up", joint, OPEN_MS)))
-        note = msgspec.msgpack.decode(noted, type=Note)
+        note = _decode_note(noted)
         if self._server.run(DECIDE, (self.key,), ("decide", joint, noted)):  # once more: a replica is to have it, too
             with suppress(Lost, Broken, Undone):  # then the next does it
                 self._written(joint, self._shares(note.batches), note.ttl)

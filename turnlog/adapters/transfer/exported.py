@@ -10,6 +10,7 @@ from turnlog.adapters.transfer.lines import Lines
 from turnlog.domain.errors import CorruptLog, InvalidInput
 from turnlog.domain.mapper import Codec
 from turnlog.domain.recorder import FINGERPRINT_BYTES, NOTHING_CHANGED, KeyRow
+from turnlog.domain.typed import decoder
 from turnlog.domain.values import Failure
 from turnlog.domain.verification import StreamCheck
 
@@ -17,8 +18,8 @@ TELL_EVERY = 500
 """How many events are checked between two calls of ``tell``."""
 KEY_KINDS = ("message", "command")
 
-_decode_first = msgspec.json.Decoder(FirstLine).decode
-_decode_line = msgspec.json.Decoder(Line).decode
+_decode_first = decoder(FirstLine)
+_decode_line = decoder(Line)
 
 _Entry = EventEntry | KeyEntry
 

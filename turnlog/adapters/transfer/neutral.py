@@ -15,6 +15,7 @@ from turnlog.domain.commands import Command, Found, FoundCall, fingerprint
 from turnlog.domain.errors import InvalidInput, RuleViolation
 from turnlog.domain.events import Json
 from turnlog.domain.session import decide, evolve, initial
+from turnlog.domain.typed import decoder
 from turnlog.saying import Said
 
 LINE = "the line"
@@ -132,7 +133,7 @@ class Conversation(_Form, frozen=True, kw_only=True):
     final_state: FinalState | None = None
 
 
-_decode = msgspec.json.Decoder(Conversation).decode
+_decode = decoder(Conversation)
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
 
