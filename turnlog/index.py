@@ -225,11 +225,13 @@ class Index:
     def live_messages(self, session_id: str) -> "Live":
         """Return a session's visible messages from the log; of one that was deleted, none."""
         decider = self._decider
-        state = decider.load(session_id).state
-        if state.deleted:
-            return Live(None, [])
         stream = decider.stream(session_id)
         rows = decider.recorder.select_stream(stream, desc=True)
+        state = decider.load(session_id).state
+        if (
+            state.deleted or not state.version
+        ):  # asked after the rows: while they were read they may have lost their content
+            return Live(None, [])
         positions = {version: position for position, version, _, _ in rows}
         messages = list(messages_back(decider.codec, stream, (rows,)))
         brought = {version: decider.codec.event(topic, state) for _, version, topic, state in rows if _several(topic)}

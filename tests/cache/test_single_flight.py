@@ -113,8 +113,8 @@ def test_a_duty_that_is_dropped_leaves_nobody_waiting(cache: ResponseCache) -> N
 def test_a_slow_call_outlives_its_lease(cache_url: str, model: Model, gate: Gate) -> None:
     """A lease is renewed for as long as the call takes: another handle, as in another process, goes on waiting."""
     with (
-        turnlog.cache.open(cache_url, lease_s=0.1) as cache,
-        turnlog.cache.open(cache_url, lease_s=0.1) as other,
+        turnlog.cache.open(cache_url, lease_s=2) as cache,
+        turnlog.cache.open(cache_url, lease_s=2) as other,
         ThreadPoolExecutor(2) as pool,
     ):
         asking = pool.submit(cache.get_or_call, REQUEST, model)

@@ -49,7 +49,7 @@ class Builder:
             views.lay_out(workshop, view.name)
             with views.write() as connection, views.adopting(connection, workshop, view.name) as (place, inside):
                 self._applier.finish(place, view, inside)
-                reached = place.checkpoints(inside)[view.name].position
+                reached = _checkpoint(place, view, inside).position
                 self._forget_deleted(place, view, inside, reached)
             views.clear_away(view.name)
         return True
@@ -75,16 +75,14 @@ class Builder:
         """Note where the log ends, if nothing of it was applied yet."""
         position = self._recorder.position()
         with workshop.write() as connection:
-            if workshop.checkpoints(connection)[view.name].position == 0:
+            if _checkpoint(workshop, view, connection).position == 0:
                 workshop.begin(connection, view.name, position)
 
     def _fill(self, workshop: ViewStore, view: Applied, target: int | None, progress: Progress | None) -> None:
         """Apply the log up to ``target``, or to its end."""
         events = 0
         with workshop.read() as connection:
-            at = workshop.checkpoints(connection).get(view.name)
-        if at is None:  # on a server that may happen between two transactions, which hold the place
-            raise WriteUndone(f"view {view.name!r}: somebody else has taken over what was built")
+            at = _checkpoint(workshop, view, connection)
         while target is None or at.position < target:
             if progress is not None and target is not None:
                 progress(RebuildProgress(view=view.name, position=at.position, target=target, events=events))
@@ -148,6 +146,18 @@ class Builder:
         for stream in streams:
             views.release(connection, view.name, stream)
             try_to_forget(views, view, connection, stream)
+
+
+def _checkpoint(workshop: ViewStore, view: Applied, connection: Any) -> Checkpoint:
+    """Return how far a view is that is being built.
+
+    Raises:
+        WriteUndone: it is not there: on a server that may happen between two transactions, which hold the place.
+    """
+    at = workshop.checkpoints(connection).get(view.name)
+    if at is None:
+        raise WriteUndone(f"view {view.name!r}: somebody else has taken over what was built")
+    return at
 
 
 def _distinct(words: Iterable[str], limit: int) -> list[str]:

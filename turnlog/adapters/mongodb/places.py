@@ -26,6 +26,7 @@ from turnlog.adapters.mongodb.outcomes import is_duplicate
 from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
+from turnlog.projections.view_store import WriteUndone
 
 LOCK = " lock"
 LEASE_S = 60.0
@@ -89,20 +90,25 @@ class Home:
 
     def _begun(self, connection: ViewConnection) -> bool:
         """Begin a transaction under the lock, in which nothing is left to be mended; return whether it was free."""
-        while True:
-            if not self.begin(connection):
-                return False
-            if not self._mend(connection):
-                return True
-            self._client.commit(_session_of(connection))
+        session = _session_of(connection)
 
-    def begin(self, connection: ViewConnection) -> bool:
-        """Begin a transaction under the lock; return whether it was free."""
+        def mend() -> None:
+            if self._mend(connection):
+                self._client.commit(session)
+
+        while self.begin(connection, mend):
+            if session.in_transaction:
+                return True
+        return False
+
+    def begin(self, connection: ViewConnection, then: Callable[[], object] = lambda: None) -> bool:
+        """Begin a transaction under the lock and do ``then``; return whether nobody else was at it."""
         session = _session_of(connection)
         connection.written = []
 
         def hold() -> None:
             connection.held = self.hold(session)
+            then()
 
         return self._client.has_begun(session, hold)
 
@@ -150,16 +156,19 @@ class Bench:
                 yield connection
 
     def begin(self, connection: ViewConnection) -> bool:
-        """Begin a transaction that holds the claim."""
+        """Begin a transaction that holds the claim, and sees all that was written here before it was last renewed."""
         session = _session_of(connection)
-        self._client.begin(session)
         connection.written = []
-        try:
-            self._claims.renew(session, self._claim, self._owner)
-        except BaseException as error:
-            self._client.undone(session, error)
-            raise
+        deadline = monotonic() + self._client.timeout_s
+        while not self._client.has_begun(session, lambda: self._claims.renew(self._claim, self._owner, session)):
+            if monotonic() >= deadline:
+                raise WriteUndone(f"{self._client.name}: what was built did not come to be seen")
+            sleep(_PAUSE_S)
         return True
+
+    def end(self) -> None:
+        """Renew the claim after something was written outside of a transaction: see ``begin``."""
+        self._claims.renew(self._claim, self._owner)
 
 
 class Claims:
@@ -187,17 +196,25 @@ class Claims:
             return owner if taken.matched_count else None
         return owner
 
-    def renew(self, session: Session, claim: str, owner: str) -> None:
-        """Renew a claim in a transaction.
+    def renew(self, claim: str, owner: str, session: Session | None = None) -> None:
+        """Renew a claim, in a transaction if one is given.
+
+        What a transaction sees can be older than what was acknowledged before it began. It would not find a claim that
+        is new; what it then inserts the server refuses, as it refuses to change what was changed since.
 
         Raises:
             StoreUnavailable: somebody else has taken it over.
         """
         change = {"$set": {"until": time() + LEASE_S}}
-        done: Any = self._client.collection(self._views).update_one(
-            {"_id": claim, "owner": owner}, change, session=session
-        )
-        if not done.matched_count:
+        claims = self._client.collection(self._views)
+        try:
+            done: Any = claims.update_one(
+                {"_id": claim, "owner": owner}, change, upsert=session is not None, session=session
+            )
+            is_ours = done.matched_count == 1
+        except DuplicateKeyError:
+            is_ours = False
+        if not is_ours:
             raise StoreUnavailable(f"{self._client.name}: another process has taken over what was built here")
 
     def release(self, claim: str, owner: str) -> None:

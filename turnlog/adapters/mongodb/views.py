@@ -24,13 +24,12 @@ from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.names import Names
 from turnlog.adapters.registered import application_view, forget_in
 from turnlog.adapters.telling import Place as RowPlace
-from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.applying import Applied
 from turnlog.projections.message_index import MessageIndex
 from turnlog.projections.message_search import MessageSearch
 from turnlog.projections.session_index import SessionIndex
 from turnlog.projections.standing import until_it_stands
-from turnlog.projections.view_store import Checkpoint, StoredView, View, ViewStore
+from turnlog.projections.view_store import Checkpoint, StoredView, View, ViewStore, WriteUndone
 
 PAGE = 2_000
 """Events a transaction; while it lasts, nobody can erase."""
@@ -153,7 +152,7 @@ class MongoDBViews:
         written, held = connection.written, connection.held
         self._client.undo(cast("Session", connection.session))
         if not self._place.begin(connection) or connection.held != held:
-            raise StoreUnavailable(f"{self._client.name}: somebody else has written the views meanwhile")
+            raise WriteUndone(f"{self._client.name}: somebody else has written the views meanwhile")
         connection.written = written
         connection.write_again(before)
 
@@ -170,6 +169,7 @@ class MongoDBViews:
         if self._bench is not None:
             view.create(connection)
             self._books.insert(connection, at, connection.created)
+            self._bench.end()
             return
         prefix = self._prefix("new", view.name)
         drop_all(self._client, prefix)

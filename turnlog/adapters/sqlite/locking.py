@@ -125,7 +125,7 @@ class Claims:
             StoreUnavailable: the file that stands for it cannot be opened.
         """
         if self._path is not None:
-            with self._claim_file(opened(f"{self._path}-{name}.claim", "no place to build a view: ")) as got:
+            with self._claim_file(f"{self._path}-{name}.claim") as got:
                 yield got
             return
         claimant = object()
@@ -136,14 +136,20 @@ class Claims:
                 del self._held[name]
 
     @contextmanager
-    def _claim_file(self, descriptor: int) -> Generator[bool, None, None]:
+    def _claim_file(self, path: str) -> Generator[bool, None, None]:
+        descriptor = opened(path, "no place to build a view: ")
         self._descriptors.add(descriptor)
         try:
-            yield _try(descriptor)
+            got = _try(descriptor)
+            if not got or _is_at(path, descriptor):
+                yield got
+                return
         finally:
             if descriptor in self._descriptors:  # in a forked child it is closed, and its number another file's
                 self._descriptors.discard(descriptor)
                 _close(descriptor)
+        with self._claim_file(path) as got:  # whoever held it before has deleted the file
+            yield got
 
     def disown(self) -> None:
         """Close the files in a forked child: the locks stay the parent's."""
@@ -169,6 +175,14 @@ def _try(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    """Return whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))  # noqa: PTH116 - nothing else is asked of the path
+    except FileNotFoundError:
+        return False
 
 
 def _close(descriptor: int) -> None:

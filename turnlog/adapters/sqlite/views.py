@@ -195,15 +195,16 @@ class SQLiteViews:
     def workshop(self, view: StoredView, *, keep: bool) -> Generator["SQLiteViews | None", None, None]:
         """Lend a database beside this one in which to build: see ``ViewStore``."""
         with ExitStack() as stack:
-            name = f"rebuild-{view.name}" if keep else f"check-{view.name}-{uuid4().hex}"
             try:
                 place = self._place(stack)
-                claimed = stack.enter_context(place.claim(name))
             except OSError as error:
                 raise StoreUnavailable(f"{self._database.name}: no place to build a view: {error.strerror}") from error
-            if not claimed:
-                yield None
-                return
+            name = f"rebuild-{view.name}" if keep else f"check-{view.name}-{uuid4().hex}"
+            while not stack.enter_context(place.claim(name)):
+                if keep:
+                    yield None
+                    return
+                name = f"check-{view.name}-{uuid4().hex}"  # somebody is clearing away what he took for left behind
             workshop = stack.enter_context(closing(_workshop(place, name, view, self._names)))
             try:
                 yield workshop

@@ -1,0 +1,67 @@
+"""Where a view is built on MongoDB: the claim on it, and what a transaction there sees."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+import pytest
+
+from tests.projections.log import Log, filled
+from turnlog.adapters.mongodb.client import Client
+from turnlog.adapters.mongodb.views import MongoDBViews
+from turnlog.domain.errors import StoreUnavailable
+from turnlog.projections.session_index import SessionIndex
+
+CLAIM = " build session_index"
+LONG_S = 30.0
+SHORT_S = 0.3
+
+
+@pytest.fixture
+def log(mongodb_url: str) -> Iterator[Log]:
+    """A log with events."""
+    opened = filled(Log(mongodb_url)).with_views()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def bench(log: Log) -> Iterator[MongoDBViews]:
+    """A place to build a view in."""
+    view = log.views.register(SessionIndex())
+    with log.views.workshop(view, keep=True) as lent:
+        yield cast("MongoDBViews", lent)
+
+
+def test_who_changes_its_claim_is_waited_for(mongodb_url: str, log: Log, bench: MongoDBViews) -> None:
+    """Another one's transaction has changed it, or has and is not seen yet: MongoDB calls both a conflict."""
+
+    def write() -> int:
+        with bench.write() as connection:
+            return bench.checkpoints(connection)["session_index"].position
+
+    with Client(mongodb_url) as client, ThreadPoolExecutor(1) as pool, client.client.start_session() as session:
+        client.begin(session)
+        changed = client.collection(log.names.views).update_one({"_id": CLAIM}, {"$inc": {"n": 1}}, session=session)
+        assert changed.matched_count == 1
+        writing = pool.submit(write)
+        with pytest.raises(TimeoutError):
+            writing.result(SHORT_S)
+        client.commit(session)
+        assert writing.result(LONG_S) == 0
+
+
+@pytest.mark.parametrize("by", [{"owner": "another"}, None], ids=["another", "nobody"])
+def test_who_lost_his_claim_says_so(mongodb_url: str, log: Log, bench: MongoDBViews, by: dict[str, str] | None) -> None:
+    """He writes nothing, nor takes it back."""
+    with Client(mongodb_url) as client:
+        claims = client.collection(log.names.views)
+        before = claims.find_one_and_delete({"_id": CLAIM})
+        if by is not None:
+            claims.insert_one({**(before or {}), **by})
+        with pytest.raises(StoreUnavailable, match="another process has taken over"), bench.write():
+            pass
+        with pytest.raises(StoreUnavailable, match="another process has taken over"):
+            bench.restart(bench.register(SessionIndex()))
+        left = claims.find_one({"_id": CLAIM})
+        assert (left or {}).get("owner") == (by or {}).get("owner")

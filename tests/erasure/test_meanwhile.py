@@ -1,0 +1,34 @@
+"""A session that is erased while another call is reading it."""
+
+from typing import Any, cast
+
+import pytest
+
+import turnlog
+from turnlog.index import Index
+from turnlog.store import decider_of
+from turnlog.testing import Faults, faulty
+
+READS = ("select_stream", "select_snapshot")
+
+
+@pytest.mark.parametrize("before", [(name, n) for name in READS for n in range(1, 4)])
+def test_a_search_that_reads_it(sqlite_url: str, before: tuple[str, int]) -> None:
+    """Before whichever of its reads that happens, nothing is found, or all of it, and nobody calls the log corrupt."""
+
+    def erase(_: float) -> None:
+        with turnlog.open(sqlite_url) as other:
+            other.erase_user("alice")
+
+    faults = Faults(sleep=erase)
+    with turnlog.open(faulty(sqlite_url, faults)) as store:
+        session = store.session("s", user_id="alice")
+        for n in range(5):
+            session.add_message("user", f"{n}", message_id=f"m-{n}")
+        session.edit_message("m-1", "one")
+        reader = Index(decider_of(store), cast("Any", None), cast("Any", None), 1.0)
+        faults.delay(before[0], 1.0, at=before[1])
+        found = [message.content for _, message in reader.live_messages("s").messages]
+        assert found in ([], ["4", "3", "2", "one", "0"])
+        erase(0)
+        assert reader.live_messages("s").messages == []
