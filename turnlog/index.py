@@ -227,10 +227,8 @@ class Index:
         decider = self._decider
         stream = decider.stream(session_id)
         rows = decider.recorder.select_stream(stream, desc=True)
-        state = decider.load(session_id).state
-        if (
-            state.deleted or not state.version
-        ):  # asked after the rows: while they were read they may have lost their content
+        state = decider.load(session_id).state  # after the rows: they may have lost their content as they were read
+        if state.deleted or not state.version:
             return Live(None, [])
         positions = {version: position for position, version, _, _ in rows}
         messages = list(messages_back(decider.codec, stream, (rows,)))

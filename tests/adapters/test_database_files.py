@@ -13,8 +13,10 @@ import pytest
 
 from tests.adapters import test_database
 from tests.adapters.test_database import LONG_S, count, insert
+from tests.conftest import ROOT
 from tests.faults.processes import PROCESSES
 from turnlog.adapters.sqlite.database import Busy, Database
+from turnlog.adapters.sqlite.scratch import discard
 from turnlog.domain.errors import StoreUnavailable
 
 path, database = test_database.path, test_database.database
@@ -27,7 +29,7 @@ class TestFiles:
             connection.execute("CREATE TABLE t (n INTEGER)")
         beside = {file.name for file in Path(path).parent.iterdir()}
         assert "log.db-scratch" in beside
-        database.discard("scratch")
+        discard(database, "scratch")
         left = {file.name for file in Path(path).parent.iterdir()}
         assert not {name for name in left if "scratch" in name}
 
@@ -43,7 +45,7 @@ class TestFiles:
                 assert not got
             with closing(other.beside("scratch")) as scratch, scratch.write():
                 pass
-            database.discard("scratch")
+            discard(database, "scratch")
         assert {file.name for file in tmp_path.iterdir()} == {"link.db", Path(path).parent.name}
         assert not [file for file in Path(path).parent.iterdir() if "scratch" in file.name]
 
@@ -82,6 +84,43 @@ class TestFiles:
         del database, connection
         assert opened
         assert not _open_files(path)
+
+
+ENDING = """
+import atexit, sys, threading
+atexit.register(lambda: write(1))  # before the end of databases is provided for, and so called after it
+from turnlog.adapters.sqlite.database import Database
+database = Database(sys.argv[1] or None)
+with database.write() as connection:
+    connection.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
+begun = threading.Event()
+
+def write(n):
+    with database.write() as connection:
+        connection.executemany("INSERT INTO t VALUES (?)", [(1,)] * n)
+
+def keep_writing():
+    while True:
+        write(1_000)
+        begun.set()
+
+threading.Thread(target=keep_writing, daemon=True).start()
+begun.wait()
+"""
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["file", "memory"])
+def test_a_process_that_ends_while_a_thread_writes(tmp_path: Path, kept: bool) -> None:
+    """It ends without a crash, and what it does then is written; what the thread was writing is there whole or not."""
+    path = str(tmp_path / "log.db") if kept else ""
+    for _ in range(5):
+        done = subprocess.run(
+            [sys.executable, "-c", ENDING, path], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    if kept:
+        with closing(Database(path)) as database:
+            assert count(database) % 1_000 == 5
 
 
 def read_at_rest(pipe: Connection, path: str) -> None:

@@ -26,7 +26,6 @@ from turnlog.adapters.mongodb.outcomes import is_duplicate
 from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import StoreUnavailable
-from turnlog.projections.view_store import WriteUndone
 
 LOCK = " lock"
 LEASE_S = 60.0
@@ -162,7 +161,7 @@ class Bench:
         deadline = monotonic() + self._client.timeout_s
         while not self._client.has_begun(session, lambda: self._claims.renew(self._claim, self._owner, session)):
             if monotonic() >= deadline:
-                raise WriteUndone(f"{self._client.name}: what was built did not come to be seen")
+                raise StoreUnavailable(f"{self._client.name}: what was built was not to be had in time")
             sleep(_PAUSE_S)
         return True
 

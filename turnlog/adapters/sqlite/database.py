@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from os.path import realpath
-from pathlib import Path
 from time import monotonic
 
 from turnlog.adapters import process_fork
@@ -75,7 +74,7 @@ class Database:
 
     def _new_connections(self) -> None:
         self._connections = Connections()
-        self._finalizer = weakref.finalize(self, self._connections.retire)
+        self._finalizer = weakref.finalize(self, _end, weakref.ref(self), self._connections, self.mutex)
         self._forget_writer()
 
     def _forget_writer(self) -> None:
@@ -176,8 +175,7 @@ class Database:
                 self.holder = None
                 self.free()
                 if self._closed:
-                    self._forget_writer()
-                    self._finalizer()
+                    self._retire()
 
     def turn(self, *, wait: bool = True) -> float:
         """Return the time from which waiting for the mutex and the lock file counts; to be called without them.
@@ -296,12 +294,6 @@ class Database:
         """Open (and create, if absent) a scratch database next to this one. It is not durable: it can be made again."""
         return Database(None if self.path is None else f"{self.path}-{name}", durability="normal")
 
-    def discard(self, name: str) -> None:
-        """Delete that scratch database."""
-        if self.path is not None:
-            for suffix in ("", "-wal", "-shm", ".lock"):
-                Path(f"{self.path}-{name}{suffix}").unlink(missing_ok=True)
-
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -315,8 +307,19 @@ class Database:
         if self.holder == threading.get_ident():  # interrupted in the middle of writing, which has not ended yet
             return
         with self.mutex:
+            self._retire()
+
+    def _retire(self) -> None:
+        self._forget_writer()
+        self._finalizer.detach()
+        self._connections.retire()
+
+    def forget(self, connections: Connections) -> bool:
+        """Use these no longer, the mutex being held; return False where what is in memory would be gone with them."""
+        if self.path is not None and self._connections is connections:
+            self._connections = Connections()
             self._forget_writer()
-            self._finalizer()
+        return self.path is not None
 
     def before_fork(self) -> None:
         """Close every connection, so that none is carried across; see ``Forking``."""
@@ -347,8 +350,10 @@ class Database:
         self.holder = None
         self._new_locks()
         self._claims.disown()
-        if not self._quiet:
-            self._finalizer.detach()
+        self._finalizer.detach()
+        if self._quiet:
+            self._finalizer = weakref.finalize(self, _end, weakref.ref(self), self._connections, self.mutex)
+        else:
             self._connections.disown()
             process_fork.spoil(self._place, (self._connections, self._inherited))
             self._new_connections()
@@ -374,6 +379,21 @@ def _begin(connection: Connection, *, wait: bool) -> None:
         if not wait and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise Busy from error
         raise
+
+
+def _end(
+    database: "weakref.ref[Database]", connections: Connections, mutex: "threading.Lock | threading.RLock"
+) -> None:
+    """Close what a forgotten database holds open, or any file's at the end of the process.
+
+    Not what a thread is using: that would crash. Who writes after this opens it anew.
+    """
+    if mutex.acquire(timeout=FORK_WAIT_S):
+        try:
+            if (used := database()) is None or used.forget(connections):
+                connections.retire()
+        finally:
+            mutex.release()
 
 
 def _nothing() -> None:

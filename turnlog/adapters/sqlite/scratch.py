@@ -16,10 +16,11 @@ def left_beside(path: str) -> list[str]:
 
 def discard(place: Database, name: str) -> None:
     """Delete a scratch database with the files beside it; its claim is held, and stays unless it is used once only."""
-    place.discard(name)
     if place.path is None:
         return
     scratch = f"{place.path}-{name}"
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        Path(f"{scratch}{suffix}").unlink(missing_ok=True)
     for rest in _beside(scratch, ".trial-*"):
         Path(scratch + rest).unlink(missing_ok=True)
     if name.startswith("check-"):
