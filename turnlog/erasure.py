@@ -4,6 +4,7 @@ What cannot be read can be erased all the same: a tombstone stands on the last e
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -21,9 +22,6 @@ def erase(decider: Decider, sessions: Sequence[Loaded], said: Said | None = None
     """Delete the sessions, all or none, and destroy their content; those deleted meanwhile are left out.
 
     Returns a plan for each session deleted, in order.
-
-    Raises:
-        SessionGone: there was one, and it was already deleted.
     """
     said = said or Said(DeleteSession(), DeleteSession())
     plans: list[Plan] = []
@@ -32,11 +30,8 @@ def erase(decider: Decider, sessions: Sequence[Loaded], said: Said | None = None
         plans.clear()
         for known in sessions:
             loaded = load_to_erase(decider, known.state.id, known, reader)
-            try:
+            with suppress(SessionGone):
                 plans.append(decider.plan(reader, loaded, (said,)))
-            except SessionGone:
-                if len(sessions) == 1:
-                    raise
         return [plan.batch._replace(erase=True, keys=(), snapshot=None) for plan in plans]
 
     first = batches(decider.recorder)

@@ -652,7 +652,10 @@ class ConversationStore:
         """Write the tombstone and destroy the content."""
         self._require_own("delete")
         command = c.DeleteSession()
-        (plan,) = erase(self._decider, [writer.loaded], said_with(command, options))
+        plans = erase(self._decider, [writer.loaded], said_with(command, options))
+        if not plans:
+            raise SessionGone(f"session {writer.loaded.state.id!r} was deleted")
+        plan = plans[0]
         writer.loaded = plan.loaded
         with _after_commit():
             pending = self._pending()

@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 
 import turnlog
+from turnlog import SessionGone
 from turnlog.index import Index
 from turnlog.store import decider_of
 from turnlog.testing import Faults, faulty
@@ -32,3 +33,22 @@ def test_a_search_that_reads_it(sqlite_url: str, before: tuple[str, int]) -> Non
         assert found in ([], ["4", "3", "2", "one", "0"])
         erase(0)
         assert reader.live_messages("s").messages == []
+
+
+def test_another_erases_the_only_session(sqlite_url: str) -> None:
+    """To erase a user finds nothing left to do, and says so; to delete that session is refused."""
+
+    def erase(_: float) -> None:
+        with turnlog.open(sqlite_url) as other:
+            other.erase_user("alice")
+
+    faults = Faults(sleep=erase)
+    with turnlog.open(faulty(sqlite_url, faults)) as store:
+        store.session("first", user_id="alice")
+        faults.delay("append", 1.0)
+        report = store.erase_user("alice")
+        assert (report.sessions, report.events) == (0, 0)
+        second = store.session("second", user_id="alice")
+        faults.delay("append", 1.0)
+        with pytest.raises(SessionGone, match="'second' was deleted"):
+            second.delete()

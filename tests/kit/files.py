@@ -177,9 +177,10 @@ class Folder:
             with path.open("rb") as file:
                 file.seek(self._end)
                 for raw in file:
-                    if raw.endswith(b"\n"):  # or it is being written, or its writer died
-                        self._contents.apply(decode(raw, f"{path}, byte {self._end}"), path)
-                        self._end += len(raw)
+                    if not raw.endswith(b"\n"):  # it is being written, or its writer died
+                        break
+                    self._contents.apply(decode(raw, f"{path}, byte {self._end}"), path)
+                    self._end += len(raw)
         return is_full
 
     @contextmanager

@@ -77,13 +77,23 @@ class Appending:
 
     def ask(self, again: Again, before: Sequence[Batch], losses: int) -> list[int]:  # noqa: ARG002 - the port's
         """Commit what ``again`` returns, if it fits what is there by then."""
+        if self._views is None or not _erases(before):
+            return self._ask(again, None)
+        with (
+            self._views.erasing() as turn
+        ):  # from the start: those who have read, and wait for it, keep each other busy
+            if turn is None:
+                raise Undone
+            return self._ask(again, turn)
+
+    def _ask(self, again: Again, turn: Erasing | None) -> list[int]:
         reader = Holding(self._log)
         try:
             decided = again(reader)
         except BaseException:
             reader.let_go()
             raise
-        return self._write(decided, Also(token=reader.token, read=tuple(reader.held), since=reader.since))
+        return self._write(decided, Also(token=reader.token, read=tuple(reader.held), since=reader.since), turn)
 
     def select_stream(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[StreamRow]:
         """Return events of one stream, see ``Reader``."""
@@ -93,29 +103,35 @@ class Appending:
         """Return those of the keys that were used, see ``Reader``."""
         return self._log.used(stream, keys)
 
-    def _write(self, batches: Sequence[Batch], also: Also) -> list[int]:
+    def _write(self, batches: Sequence[Batch], also: Also, turn: Erasing | None = None) -> list[int]:
         try:
-            if self._views is None or not any(batch.erase for batch in batches):
+            if self._views is None or not _erases(batches):
                 return self._log.append(batches, also)
-            return self._erase(self._views, batches, also)
+            if turn is not None:
+                return self._erase(self._views, turn, batches, also)
+            with self._views.erasing() as taken:
+                if taken is None:
+                    raise Undone
+                return self._erase(self._views, taken, batches, also)
         except Overdue as error:
             if not self._sweeper.sweep((str(error),)):
                 raise
             raise Taken from error
 
-    def _erase(self, views: Forgetting, batches: Sequence[Batch], also: Also) -> list[int]:
-        with views.erasing() as connection:
-            if connection is None:
-                raise Undone
-            for batch in batches:
-                if batch.erase:
-                    tenant, _, session_id = batch.stream.partition("/")
-                    views.forget(connection, tenant, session_id)
-            if self._log.views_apart:
-                positions = self._log.append(batches, also)
-                views.commit(connection)  # if that is not to be: they forget when they catch up
-                return positions
-            return self._log.append(batches, also._replace(lease=connection.lease, views=connection.writes()))
+    def _erase(self, views: Forgetting, turn: Erasing, batches: Sequence[Batch], also: Also) -> list[int]:
+        for batch in batches:
+            if batch.erase:
+                tenant, _, session_id = batch.stream.partition("/")
+                views.forget(turn, tenant, session_id)
+        if self._log.views_apart:
+            positions = self._log.append(batches, also)
+            views.commit(turn)  # if that is not to be: they forget when they catch up
+            return positions
+        return self._log.append(batches, also._replace(lease=turn.lease, views=turn.writes()))
+
+
+def _erases(batches: Sequence[Batch]) -> bool:
+    return any(batch.erase for batch in batches)
 
 
 class OneByOne:
