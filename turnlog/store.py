@@ -274,8 +274,13 @@ class ConversationStore:
         owner = self._owner(inputs.optional(inputs.identifier, "user_id", user_id))
         if owner is None:
             raise InvalidInput("user_id", "expected the id of a user")
-        found = self._index.active(owner)
-        return None if found is None else self.get(found, data_model=data_model)
+        gone: str | None = None
+        while (found := self._index.active(owner)) not in (None, gone):
+            try:
+                return self.get(found, data_model=data_model)
+            except (SessionNotFound, SessionGone):  # just now: there may be another
+                gone = found
+        return None
 
     def for_user(self, user_id: str) -> "ConversationStore":
         """Return this store as that user sees it: only his sessions, others do not exist.

@@ -52,3 +52,20 @@ def test_another_erases_the_only_session(sqlite_url: str) -> None:
         faults.delay("append", 1.0)
         with pytest.raises(SessionGone, match="'second' was deleted"):
             second.delete()
+
+
+@pytest.mark.parametrize("others", [["first"], []], ids=["another", "none"])
+def test_the_active_session_is_deleted(sqlite_url: str, others: list[str]) -> None:
+    """Between being looked up and being read: then it is another one that is active, or none."""
+
+    def delete(_: float) -> None:
+        with turnlog.open(sqlite_url) as other:
+            other.get("second").delete()
+
+    faults = Faults(sleep=delete)
+    with turnlog.open(faulty(sqlite_url, faults)) as store:
+        for session_id in (*others, "second"):
+            store.session(session_id, user_id="alice")
+        faults.delay("select_snapshot", 1.0)
+        active = store.active_session("alice")
+        assert (active and active.id) == (others[0] if others else None)
