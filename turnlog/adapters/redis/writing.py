@@ -79,9 +79,8 @@ class Appending:
         """Commit what ``again`` returns, if it fits what is there by then."""
         if self._views is None or not _erases(before):
             return self._ask(again, None)
-        with (
-            self._views.erasing() as turn
-        ):  # from the start: those who have read, and wait for it, keep each other busy
+        # His turn from the start: those who have read, and wait for theirs, keep each other busy.
+        with self._views.erasing() as turn:
             if turn is None:
                 raise Undone
             return self._ask(again, turn)

@@ -74,7 +74,7 @@ class Database:
 
     def _new_connections(self) -> None:
         self._connections = Connections()
-        self._finalizer = weakref.finalize(self, _end, weakref.ref(self), self._connections, self.mutex)
+        self._finalizer = weakref.finalize(self, _end, weakref.ref(self), self._connections)
         self._forget_writer()
 
     def _forget_writer(self) -> None:
@@ -314,12 +314,18 @@ class Database:
         self._finalizer.detach()
         self._connections.retire()
 
-    def forget(self, connections: Connections) -> bool:
-        """Use these no longer, the mutex being held; return False where what is in memory would be gone with them."""
-        if self.path is not None and self._connections is connections:
-            self._connections = Connections()
-            self._forget_writer()
-        return self.path is not None
+    def end(self) -> None:
+        """Close what no thread is using, the process being about to end; who writes after this opens it anew.
+
+        Daemon threads go on until then: to close what one is using would crash.
+        """
+        if self.path is not None and self.mutex.acquire(timeout=FORK_WAIT_S):
+            try:
+                ending, self._connections = self._connections, Connections()
+                self._forget_writer()
+                ending.retire()
+            finally:
+                self.mutex.release()
 
     def before_fork(self) -> None:
         """Close every connection, so that none is carried across; see ``Forking``."""
@@ -350,10 +356,8 @@ class Database:
         self.holder = None
         self._new_locks()
         self._claims.disown()
-        self._finalizer.detach()
-        if self._quiet:
-            self._finalizer = weakref.finalize(self, _end, weakref.ref(self), self._connections, self.mutex)
-        else:
+        if not self._quiet:
+            self._finalizer.detach()
             self._connections.disown()
             process_fork.spoil(self._place, (self._connections, self._inherited))
             self._new_connections()
@@ -381,19 +385,12 @@ def _begin(connection: Connection, *, wait: bool) -> None:
         raise
 
 
-def _end(
-    database: "weakref.ref[Database]", connections: Connections, mutex: "threading.Lock | threading.RLock"
-) -> None:
-    """Close what a forgotten database holds open, or any file's at the end of the process.
-
-    Not what a thread is using: that would crash. Who writes after this opens it anew.
-    """
-    if mutex.acquire(timeout=FORK_WAIT_S):
-        try:
-            if (used := database()) is None or used.forget(connections):
-                connections.retire()
-        finally:
-            mutex.release()
+def _end(database: "weakref.ref[Database]", connections: Connections) -> None:
+    used = database()
+    if used is None:  # it was forgotten: nobody is using any
+        connections.retire()
+    else:
+        used.end()
 
 
 def _nothing() -> None:

@@ -2,11 +2,17 @@
 
 import re
 from pathlib import Path
+from uuid import uuid4
 
 from turnlog.adapters.sqlite.database import Database
 
 _NAME = re.compile(r"(rebuild-\w+|check-\w+-[0-9a-f]{32})(?=[.-]|$)", re.ASCII)
 """How they go on after the database's own name and a dash."""
+
+
+def name_of(view: str, *, once: bool) -> str:
+    """Return the name of the scratch database in which a view is built: to stay, or to be used ``once``."""
+    return f"check-{view}-{uuid4().hex}" if once else f"rebuild-{view}"
 
 
 def left_beside(path: str) -> list[str]:

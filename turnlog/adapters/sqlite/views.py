@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from typing import Any, cast
-from uuid import uuid4
 
 from turnlog.adapters.bookkeeping import Bookkeeping, Trials
 from turnlog.adapters.held import Held
@@ -199,12 +198,12 @@ class SQLiteViews:
                 place = self._place(stack)
             except OSError as error:
                 raise StoreUnavailable(f"{self._database.name}: no place to build a view: {error.strerror}") from error
-            name = f"rebuild-{view.name}" if keep else f"check-{view.name}-{uuid4().hex}"
+            name = scratch.name_of(view.name, once=not keep)
             while not stack.enter_context(place.claim(name)):
                 if keep:
                     yield None
                     return
-                name = f"check-{view.name}-{uuid4().hex}"  # somebody is clearing away what he took for left behind
+                name = scratch.name_of(view.name, once=True)  # somebody is clearing away what he took for left behind
             workshop = stack.enter_context(closing(_workshop(place, name, view, self._names)))
             try:
                 yield workshop
