@@ -8,7 +8,9 @@ tables are left over, to be cleared by whoever builds the view next, or erases s
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import wraps
 from time import monotonic
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -18,6 +20,7 @@ from turnlog.adapters.search_tables import SearchTable
 from turnlog.adapters.sqlite.database import Database
 from turnlog.adapters.sqlite.generations import CACHE_KB
 from turnlog.adapters.sqlite.terms import SQLiteTerms
+from turnlog.domain.errors import StoreUnavailable
 
 NEXT = ("turnlog_next_", "turnlog_new_")
 """How the names of tables begin that are being filled; two, taken in turn, as indexes keep their first names."""
@@ -25,8 +28,31 @@ OLD = "turnlog_old_"
 """How the names of those begin that were replaced."""
 STRUCTURE = 10
 """The rows up to this one, of the table in which FTS5 keeps what it holds, are what it takes to drop it."""
+_TRIES = 5
+"""So many swaps in a row may come between."""
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
 HOLD_S = 0.02
 """How long to keep writers out at a time."""
+
+
+def across_swaps(search: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Have ``search`` done again where a swap came between its beginning and the reading of the index's own tables.
+
+    FTS5 reads those by statements of its own when a connection first meets the index: renamed just then, it fails.
+    """
+
+    @wraps(search)
+    def again(*args: Given.args, **kwargs: Given.kwargs) -> Made:
+        for _ in range(_TRIES):
+            try:
+                return search(*args, **kwargs)
+            except StoreUnavailable as error:
+                if "vtable constructor failed" not in str(error.__cause__):
+                    raise
+        return search(*args, **kwargs)
+
+    return again
 
 
 def lay_out(database: Database, names: Names, view: BuiltIn, source: sqlite3.Connection) -> None:

@@ -68,7 +68,7 @@ class SQLiteViews:
         self.select_session = queries.select_session
         self.select_active = queries.select_active
         self.select_messages = queries.select_messages
-        self.select_found = queries.select_found
+        self.select_found = swapping.across_swaps(queries.select_found)
         self.select_users = queries.select_users
         self.counts = queries.counts
 
