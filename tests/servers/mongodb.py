@@ -20,6 +20,7 @@ _SETTINGS = (
     "--wiredTigerCacheSizeGB=0.25",
     "--wiredTigerEngineConfigString=log=(file_max=10MB,prealloc=false)",  # 11 MB instead of 302
     "--setParameter=diagnosticDataCollectionEnabled=false",
+    "--setParameter=minSnapshotHistoryWindowInSeconds=30",  # so long, not 300, files of dropped collections stay
     "--setParameter=shutdownTimeoutMillisForSignaledShutdown=100",
 )
 _CHEAP = Path("/dev/shm")  # noqa: S108 - a directory of its own is made in it

@@ -45,6 +45,7 @@ class MongoDBViews:
     def __init__(self, client: Client, names: Names | None = None, bench: Bench | None = None) -> None:
         self._client = client
         self._names = names = names or Names()
+        self._own = (names.views, names.parked, names.trials)
         self._views: dict[str, Applied] = {}
         self._books = books = Books(names)
         self._swaps = Swaps(client, names, books)
@@ -205,13 +206,10 @@ class MongoDBViews:
     def furnish(self, view: StoredView) -> None:
         """Have the view in this workshop, as it was left or empty."""
         with self.read() as making:
-            for name in (self._names.views, self._names.parked, self._names.trials):
-                making.create(name)
             kept = self.checkpoints(making).get(view.name)
             there = set(self._client.database.list_collection_names())
-            whole = kept is not None and there.issuperset(
-                self._place.prefix + name for name in self.created(making, view.name)
-            )
+            wanted = (*self._own, *self.created(making, view.name))
+            whole = kept is not None and there.issuperset(self._place.prefix + name for name in wanted)
         if not whole:
             self.restart(view)
 
@@ -220,7 +218,7 @@ class MongoDBViews:
         with self._client.translating():
             drop_all(self._client, self._place.prefix)
         with self.read() as making:
-            for name in (self._names.views, self._names.parked, self._names.trials):
+            for name in self._own:
                 making.create(name)
             making.created.clear()
             self.install(making, view)
