@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from threading import Event
 from typing import cast
 
 import pytest
 
+from tests.faults.processes import Victim
 from tests.projections.log import Log, filled
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.mongodb.views import MongoDBViews
@@ -65,3 +68,23 @@ def test_who_lost_his_claim_says_so(mongodb_url: str, log: Log, bench: MongoDBVi
             bench.restart(bench.register(SessionIndex()))
         left = claims.find_one({"_id": CLAIM})
         assert (left or {}).get("owner") == (by or {}).get("owner")
+
+
+def check_on(report: Connection, url: str) -> None:
+    """Begin a check, and write where it builds, in a transaction that does not end."""
+    log = Log(url).with_views()
+    view = log.views.register(SessionIndex())
+    with log.views.workshop(view, keep=False) as lent, lent.write() as connection:
+        connection.collection(log.names.parked).insert_one({"_id": "written"})
+        report.send(lent.prefix)
+        Event().wait()
+
+
+def test_what_a_killed_check_left_is_dropped_at_once(mongodb_url: str, log: Log) -> None:
+    """Its transaction is ended first: the server would have everybody wait for it, up to a minute."""
+    checking = Victim(check_on, mongodb_url)
+    prefix = checking.first()
+    checking.kill()
+    with Client(mongodb_url, timeout_s=SHORT_S) as client:
+        assert MongoDBViews(client, log.names).discard_builds() == []
+        assert not [name for name in client.database.list_collection_names() if name.startswith(prefix)]

@@ -121,6 +121,7 @@ class MongoDBViews:
                 if self._claims.is_held(f" {kind} {name}"):
                     pending.append(name)
                 else:
+                    self._client.end_abandoned(now=True)  # a transaction of the old owner's holds the collections
                     drop_all(self._client, f"{begin}{kind}.{name}.")
         return pending
 
