@@ -18,7 +18,7 @@ from turnlog import events as e
 from turnlog.adapters.sqlite import SQLiteTrackingRecorder
 from turnlog.adapters.sqlite.database import Database
 
-LONG_S = 20.0
+LONG_S = 60.0
 """How long a test waits for what must happen."""
 
 

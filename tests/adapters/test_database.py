@@ -16,7 +16,7 @@ from tests.faults.processes import PROCESSES
 from turnlog.adapters.sqlite.database import Busy, Database
 from turnlog.domain.errors import CorruptLog, StoreUnavailable
 
-LONG_S = 20.0
+LONG_S = 60.0
 """How long a test waits for what must happen."""
 
 

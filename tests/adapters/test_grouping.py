@@ -19,7 +19,7 @@ from turnlog.domain.recorder import Batch
 from turnlog.testing.contracts.rows import batch, grow, not_again
 
 THREADS = 16
-LONG_S = 30.0
+LONG_S = 60.0
 
 
 class Watched:

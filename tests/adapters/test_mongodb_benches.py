@@ -16,7 +16,7 @@ from turnlog.domain.errors import StoreUnavailable
 from turnlog.projections.session_index import SessionIndex
 
 CLAIM = " build session_index"
-LONG_S = 30.0
+LONG_S = 60.0
 SHORT_S = 0.3
 
 

@@ -26,7 +26,7 @@ from turnlog.testing.contracts.rows import batch, grow, tombstone, write
 
 R = TypeVar("R", bound=mongo.MongoDBAggregateRecorder | mongo.MongoDBTrackingRecorder)
 S, T = "default/s", "default/t"
-LONG_S = 20.0
+LONG_S = 60.0
 
 
 @pytest.fixture

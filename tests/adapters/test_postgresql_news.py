@@ -15,7 +15,7 @@ from turnlog.domain.recorder import Recorder
 from turnlog.testing.contracts.rows import grow
 
 S = "default/s"
-LONG_S = 20.0
+LONG_S = 60.0
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from turnlog import aio
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 _OF_THE_ADAPTER = ("turnlog-scheduler", "turnlog-worker", "turnlog news", "turnlog group")
 """A pool of connections has them, who waits for news, and who commits for others, however many calls there are."""
 

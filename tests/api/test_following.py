@@ -17,7 +17,7 @@ from turnlog import (
     events,
 )
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 
 def versions(found: list[RecordedEvent]) -> list[tuple[str, int]]:

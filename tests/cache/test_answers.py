@@ -14,7 +14,7 @@ from turnlog import InvalidInput
 from turnlog.cache import CacheStats, ResponseCache
 from turnlog.testing import Clock, strategies
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def eventually(condition: Callable[[], bool]) -> bool:

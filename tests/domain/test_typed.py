@@ -15,7 +15,7 @@ from turnlog.domain import typed
 
 TURNLOG = Path(typed.__file__).parent.parent
 STORED = b'{"inner":{"deep":{"n":1}}}'
-LONG_S = 10.0
+LONG_S = 60.0
 SHORT_S = 0.2
 
 _begun, _goes_on = threading.Event(), threading.Event()

@@ -18,7 +18,7 @@ from typing import Any
 PROCESSES = multiprocessing.get_context("forkserver")
 _ADAPTERS = ("sql", "sqlite.views", "postgresql", "mariadb", "redis.recorder", "redis.views", "mongodb.views")
 PROCESSES.set_forkserver_preload(["pytest", "turnlog", *(f"turnlog.adapters.{one}" for one in _ADAPTERS), __name__])
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 """How long children may take, on a machine that is busy with other things."""
 
 

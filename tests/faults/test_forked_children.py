@@ -18,7 +18,7 @@ from turnlog.adapters.sqlite import database as databases
 from turnlog.adapters.sqlite.database import Database
 from turnlog.domain.errors import StoreUnavailable
 
-LONG_S = 20.0
+LONG_S = 60.0
 """How long a child may take."""
 FORKS = 40 * THOROUGH
 """So many children are made beside busy threads: what goes wrong, goes wrong at a few instants only."""

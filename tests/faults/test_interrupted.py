@@ -19,7 +19,7 @@ from turnlog.domain.errors import StoreUnavailable
 
 LONGEST_S = 0.006
 """The latest instant of an interruption, after a call that takes some 100 µs was begun."""
-LONG_S = 20.0
+LONG_S = 60.0
 """How long a test waits for what must happen."""
 
 

@@ -8,7 +8,7 @@ import psycopg
 import pymysql
 
 READ_COMMITTED = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-DEADLINE_S = 30
+DEADLINE_S = 60
 Patience: TypeAlias = tuple[str, str, list[tuple[Any, ...]]]
 
 

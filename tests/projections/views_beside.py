@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.projections.log import Log, Words, words
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 """How long a test waits for what must happen."""
 
 
