@@ -1,6 +1,6 @@
 """Comparing two generations of a table row by row, both read in the same order, and saying where they differ."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from turnlog.adapters.telling import Place
@@ -23,6 +23,13 @@ def differing(
             yield f"{row} should not be there"
         else:
             yield f"{row} differs in {', '.join(c for c, a, b in zip(columns, have, want, strict=True) if a != b)}"
+
+
+def renewing(rows: Iterator[Row], renew: Callable[[], None]) -> Iterator[Row]:
+    """Yield rows, and renew the claim on what they are read from."""
+    for row in rows:
+        renew()
+        yield row
 
 
 def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:

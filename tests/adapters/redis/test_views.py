@@ -1,6 +1,7 @@
 """Views in Redis: one turn at a time, all or nothing, generations that swap, what projections are lent."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from turnlog.domain.values import RebuildProgress, RecordedEvent
 from turnlog.projections import building
 from turnlog.projections.backend import Backend
 from turnlog.projections.message_index import MessageIndex
-from turnlog.projections.session_index import SessionFilter
+from turnlog.projections.session_index import SessionFilter, SessionIndex
 from turnlog.testing.contracts.views import ViewsContract
 
 ALL = SessionFilter(tenant="default")
@@ -269,6 +270,32 @@ def test_who_lost_his_bench_says_so(log: Log, monkeypatch: pytest.MonkeyPatch) -
     log.engine.rebuild("session_index")
     assert len(log.views.select_sessions(ALL, limit=99)) == 20
     assert log.engine.check("session_index") == []
+
+
+def test_a_check_that_lost_its_bench_finds_no_difference(log: Log, other: Callable[..., Log], redis: Redis) -> None:
+    """Its connection broke, so that it was believed dead, and what it had built dropped: that says nothing of views."""
+    view = filled(log).with_views().views.register(SessionIndex())
+    second = other().with_views()
+    assert log.engine.catch_up()
+    with log.views.workshop(view, keep=False) as workshop, log.views.read() as home:
+        (turn,) = workshop.turns
+        redis.execute("CLIENT", "KILL", "ID", turn.token.rpartition(b":")[2])
+        assert second.views.discard_builds() == []
+        with pytest.raises(StoreUnavailable, match="its turn at the views was over"):
+            next(log.views.differences(home, workshop, "session_index", None))
+
+
+def test_who_lost_his_bench_leaves_it_to_the_next(log: Log, other: Callable[..., Log], redis: Redis) -> None:
+    """What another builds there by then is not his to clear away."""
+    view = filled(log).with_views().views.register(SessionIndex())
+    second = other().with_views()
+    with ExitStack() as held:
+        with log.views.workshop(view, keep=True) as lost:
+            (turn,) = lost.turns
+            redis.execute("CLIENT", "KILL", "ID", turn.token.rpartition(b":")[2])
+            taken = held.enter_context(second.views.workshop(view, keep=True))
+        with taken.read() as building:
+            assert "session_index" in taken.checkpoints(building)
 
 
 def test_nobody_waits_for_the_dead(log: Log, monkeypatch: pytest.MonkeyPatch, redis_url: str, redis: Redis) -> None:

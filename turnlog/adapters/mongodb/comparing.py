@@ -1,11 +1,11 @@
 """Comparing two generations of a view's collection, document by document."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from bson import ObjectId
 
-from turnlog.adapters.differing import differing
+from turnlog.adapters.differing import differing, renewing
 from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.telling import Place
 
@@ -13,9 +13,15 @@ _KEY = ("stream", "ordinal")
 
 
 def differences(
-    ours: ViewConnection, theirs: ViewConnection, name: str, place: Place, *, in_order: bool
+    ours: ViewConnection,
+    theirs: ViewConnection,
+    name: str,
+    place: Place,
+    renew: Callable[[], None],
+    *,
+    in_order: bool,
 ) -> Iterator[str]:
-    """Say in words in which documents they differ, without what stands in them.
+    """Say in words in which documents they differ, without what stands in them; ``renew`` is called now and then.
 
     ``in_order``: their ids are those of sessions and messages, in whose order they are read. Others, whose ids may be
     made anew in each generation, are told apart by all else that they hold, and sorted in memory.
@@ -24,7 +30,8 @@ def differences(
     columns = (*_KEY, *place_columns, "what it holds") if in_order else ("words", *place_columns)
     rows = _in_order if in_order else _sorted
     width = len(columns) - 1 if in_order else len(columns)
-    yield from differing(place, name, columns, width, rows(ours, name, place), rows(theirs, name, place))
+    built = renewing(rows(theirs, name, place), renew)
+    yield from differing(place, name, columns, width, rows(ours, name, place), built)
 
 
 def _in_order(connection: ViewConnection, name: str, place: Place) -> Iterator[tuple[Any, ...]]:

@@ -138,6 +138,7 @@ class Bench:
         self._client = client
         self.prefix = prefix
         self._claims, self._claim, self._owner = claims, claim, owner
+        self._renewed = monotonic()
 
     @contextmanager
     def read(self) -> Generator[ViewConnection, None, None]:
@@ -165,9 +166,17 @@ class Bench:
             sleep(_PAUSE_S)
         return True
 
-    def end(self) -> None:
-        """Renew the claim after something was written outside of a transaction: see ``begin``."""
-        self._claims.renew(self._claim, self._owner)
+    def renew(self, *, at_once: bool = False) -> None:
+        """Renew the claim; without ``at_once`` only where that was not done for a while.
+
+        It is done at once after something was written outside of a transaction: see ``begin``.
+
+        Raises:
+            StoreUnavailable: somebody else has taken it over.
+        """
+        if at_once or monotonic() - self._renewed > LEASE_S / 4:
+            self._claims.renew(self._claim, self._owner)
+            self._renewed = monotonic()
 
 
 class Claims:

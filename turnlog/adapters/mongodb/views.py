@@ -171,7 +171,7 @@ class MongoDBViews:
         if self._bench is not None:
             view.create(connection)
             self._books.insert(connection, at, connection.created)
-            self._bench.end()
+            self.renew(at_once=True)
             return
         prefix = self._prefix("new", view.name)
         drop_all(self._client, prefix)
@@ -258,8 +258,15 @@ class MongoDBViews:
         with workshop.read() as theirs:
             for collection in workshop.created(theirs, name):
                 in_order = isinstance(self._views[name], BUILT_IN)
-                for words in differences(connection, theirs, collection, place, in_order=in_order):
+                for words in differences(connection, theirs, collection, place, workshop.renew, in_order=in_order):
+                    workshop.renew(at_once=True)
                     yield f"view {name!r}, {words}"
+            workshop.renew(at_once=True)
+
+    def renew(self, *, at_once: bool = False) -> None:
+        """Renew the claim on this workshop: see ``Bench``."""
+        if self._bench is not None:
+            self._bench.renew(at_once=at_once)
 
     def _prefix(self, kind: str, name: str) -> str:
         return f"{self._names.views}.{kind}.{name}."

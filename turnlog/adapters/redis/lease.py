@@ -34,13 +34,13 @@ class Turn:
         self.key = key
         self._renewed = monotonic()
 
-    def renew(self) -> None:
-        """Make it last, where it has not been used for a while.
+    def renew(self, *, at_once: bool = False) -> None:
+        """Make it last; without ``at_once`` only where it has not been used for a while.
 
         Raises:
             StoreUnavailable: it is somebody else's by now.
         """
-        if monotonic() - self._renewed < LIFE_S / 4:
+        if not at_once and monotonic() - self._renewed < LIFE_S / 4:
             return
         arguments = (self.token, self.token, round(LIFE_S * 1000))
         if not self._server.read_script(RELEASE, (self.key,), arguments):
@@ -113,4 +113,5 @@ class Lease:
 
 def lost(server: Server | Cluster) -> StoreUnavailable:
     """Return what to raise where a turn was lost."""
-    return StoreUnavailable(f"{server.name}: this took longer than {LIFE_S:g} s, and its turn at the views was over")
+    why = f"it took longer than {LIFE_S:g} s, or its connection broke"
+    return StoreUnavailable(f"{server.name}: its turn at the views was over: {why}")

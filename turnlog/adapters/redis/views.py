@@ -207,7 +207,7 @@ class RedisViews:
                 if turn is None:
                     pending.append(name)
                 else:
-                    self._drop(Bench(dropping.books_of(name), turn), name)
+                    self._drop(turn, name)
         return pending
 
     # --- generations --------------------------------------------------------------------------------------------------
@@ -236,9 +236,9 @@ class RedisViews:
                 yield self._furnished(bench, view)
             except BaseException:
                 if not keep:
-                    self._drop(bench, name)
+                    self._drop(turn, name)
                 raise
-            self._drop(bench, name)
+            self._drop(turn, name)
 
     def restart(self, view: StoredView) -> None:
         """Empty this workshop."""
@@ -277,6 +277,11 @@ class RedisViews:
     def leave(self, home: Connection, name: str) -> "list[Turn]":
         """Have a view stand on this bench no longer; return the turn that has to last for that."""
         books.take_away(home, self._books, name)
+        return self.turns
+
+    @property
+    def turns(self) -> "list[Turn]":
+        """The turn at this bench, if it is one that others see."""
         return [self._bench.turn] if self._bench is not None and self._bench.turn is not None else []
 
     def merge(self, connection: Connection) -> None:
@@ -288,8 +293,9 @@ class RedisViews:
 
     def differences(self, connection: Connection, built: ViewStore, name: str, tenant: str | None) -> Iterator[str]:
         """Say where the rows here are not those that were built."""
-        with cast("RedisViews", built).read() as theirs:
-            for words in differences(self._known[name], connection, theirs, tenant):
+        built = cast("RedisViews", built)
+        with built.read() as theirs:
+            for words in differences(self._known[name], connection, theirs, tenant, connection.turns + built.turns):
                 yield f"view {name!r}, {words}"
 
     def _claim(self, name: str) -> AbstractContextManager[Turn | None]:
@@ -304,10 +310,15 @@ class RedisViews:
             workshop.restart(view)
         return workshop
 
-    def _drop(self, bench: Bench, name: str) -> None:
-        """Delete what is on a bench, but for a generation that answers by now."""
+    def _drop(self, turn: Turn, name: str) -> None:
+        """Delete what is on a bench, but for a generation that answers by now; who lost his turn there leaves it."""
+        try:
+            turn.renew(at_once=True)
+        except StoreUnavailable:
+            return
+        bench = RedisViews(self._server, Bench(dropping.books_of(name), turn))
         with translating(self._server.name), self.read() as home:
-            dropping.drop_bench(self._server, self._root, RedisViews(self._server, bench), home, name)
+            dropping.drop_bench(self._server, self._root, bench, home, name)
 
     @contextmanager
     def _required(self) -> Generator[Connection, None, None]:
