@@ -216,8 +216,8 @@ def test_cut_while_it_is_looked_whether_it_happened(recorder: Recorder, monkeypa
 
 def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postgresql_url: str) -> None:
     """Where every further try is cut too, nobody can know, and that is what is said."""
-    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
-    assert recorder.position() == 0
+    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.5}).recorder
+    assert recorder.position() == short.position() == 0  # it has a connection now
     with Cut(monkeypatch, "INSERT", after=False, times=1_000_000), pytest.raises(OutcomeUnknown):
         write(short, batch(S, 1))
     short.close()

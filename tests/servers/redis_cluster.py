@@ -19,6 +19,7 @@ _CLUSTER = {
     "cluster-node-timeout": "1500",
     "cluster-replica-validity-factor": "0",
     "repl-diskless-sync-delay": "0",
+    "repl-ping-replica-period": "1",  # a replica is told of only when it has heard something
     "min-replicas-to-write": "1",  # who is alone takes nothing that nobody else would know of
     "databases": "1",
     **DURABLE,
@@ -92,12 +93,17 @@ class RedisCluster(Private):
         for node, id_ in zip(self.nodes[3:], ids, strict=True):
             _until(partial(self._tells, node, b"OK", "CLUSTER", "REPLICATE", id_))
         for node in self.nodes:
-            _until(partial(self._tells, node, b"cluster_known_nodes:6", "CLUSTER", "INFO"))
+            _until(partial(self._tells_of_all, node))
         self.wait()
 
     def _is_copied(self, node: Redis) -> bool:
         told = self._told(node, "INFO", "replication")
         return b"master_link_status:up" in told or (b"role:master" in told and b"state=online" in told)
+
+    def _tells_of_all(self, node: Redis) -> bool:
+        """Return whether a node tells of every replica."""
+        slots = self._told(node, "CLUSTER", "SLOTS")
+        return all(str(each.port).encode() in slots for each in self.nodes)
 
     def _tells(self, node: Redis, words: bytes, *command: Any) -> bool:
         return words in self._told(node, *command)
