@@ -1,5 +1,6 @@
 """Views on PostgreSQL: what is only there. Erasing beside catching up, events that are not settled, schemas, locks."""
 
+import gc
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -10,8 +11,10 @@ import psycopg
 import pytest
 
 import turnlog
+from tests.faults.proxy import Cut, How, Proxy, When
 from tests.projections.log import STARTED, Log, Words, filled, said, words
 from tests.projections.views_beside import DEADLINE_S, known, shown, until
+from tests.servers import PostgreSQL
 from turnlog.adapters.postgresql import PostgreSQLRecorder
 from turnlog.adapters.postgresql.pool import Pool
 from turnlog.adapters.postgresql.views import PostgreSQLViews
@@ -512,3 +515,16 @@ def test_a_check_leaves_nothing_behind(log: Log) -> None:
     assert len(reader.engine.check("session_index")) == 1
     reader.close()
     assert (objects(log), builds(log)) == (before, [])
+
+
+def test_a_check_that_is_cut_off_at_its_end_warns_of_nothing(postgresql: PostgreSQL, postgresql_url: str) -> None:
+    """The driver takes a cursor for open whose connection broke as it was being closed: a warning fails this test."""
+    with Proxy(postgresql.port) as proxy:
+        log = filled(Log(proxy.url(postgresql_url))).with_views()
+        assert log.engine.catch_up()
+        proxy.arm(Cut(When.BEFORE, How.RESET, b"CLOSE "))
+        with pytest.raises(StoreUnavailable):
+            log.engine.check("session_index")
+        assert proxy.cuts == 1
+        log.close()
+    gc.collect()

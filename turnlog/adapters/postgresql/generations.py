@@ -6,6 +6,7 @@ and owned sequences go with their tables. No row is copied.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -225,7 +226,8 @@ def _pairs(
             f"SELECT row, NULL FROM ({mine} EXCEPT ALL {others}) AS surplus (row)"
             f" UNION ALL SELECT NULL, row FROM ({others} EXCEPT ALL {mine}) AS missing (row)"
         )
-    with connection.transaction(), psycopg.ServerCursor(connection, "turnlog_differences") as cursor:
+    # closed a second time: where it is cut off as it is closed, psycopg takes it for open, and warns
+    with closing(psycopg.ServerCursor(connection, "turnlog_differences")) as cursor, connection.transaction(), cursor:
         cursor.itersize = 100
         for have, want in cursor.execute(statement.encode()):
             yield have and msgspec.json.decode(have), want and msgspec.json.decode(want)
