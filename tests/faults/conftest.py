@@ -1,14 +1,19 @@
 """The backends on which faults are tried. To have another server take part, add its name to ``SERVERS``.
 
-``TURNLOG_THOROUGH=5`` tries five times as many instants and damages of those kinds where one is like the other.
+``TURNLOG_THOROUGH=5`` tries five times as many instants and damages of those kinds where one is like the other;
+``TURNLOG_SEED`` repeats what is cut by chance.
 """
 
+import logging
 import os
+import random
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import pymongo.common
 import pytest
 
+from tests.faults.proxy import Proxy
 from tests.servers import (
     MariaDB,
     MongoDB,
@@ -19,8 +24,12 @@ from tests.servers import (
     mongod_or_skip,
     redis_server_or_skip,
 )
+from turnlog.adapters.mariadb import pool
+from turnlog.adapters.mongodb import client, writing
+from turnlog.adapters.postgresql import patience
 
 THOROUGH = int(os.environ.get("TURNLOG_THOROUGH", "1"))
+SEED = int(os.environ.get("TURNLOG_SEED", random.SystemRandom().randrange(1 << 32)))
 SERVERS = ("postgresql", "mariadb", "redis", "mongodb")
 """Each is a fixture, a server with a ``port``, and ``<name>_url``: an empty database of it."""
 
@@ -94,3 +103,27 @@ def shared_url(request: pytest.FixtureRequest) -> str:
 def durable(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
     """A server that syncs its files, and an empty database of it."""
     yield from _DURABLE[request.param]()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have waits be short that are counted in seconds, and are no part of what is tested."""
+    monkeypatch.setattr(patience.PatientConnection, "patience_s", 0.5)
+    monkeypatch.setattr(patience, "GRACE_S", 0.2)
+    monkeypatch.setattr(pool, "SILENCES", 1)
+    monkeypatch.setattr(client, "SILENCES", 0.25)
+    monkeypatch.setattr(writing, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(pymongo.common, "MIN_HEARTBEAT_INTERVAL", 0.02)  # between two looks at a server that failed
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """The proxy, before the server."""
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells of every connection that was cut
+    with Proxy(server.port, late_s=0.02, seed=SEED) as started:
+        yield started
+
+
+def through(proxy: Proxy, url: str) -> str:
+    """Return a URL as one that leads through the proxy; MongoDB's driver looks often then, and not only for long."""
+    return proxy.url(url) + ("&serverMonitoringMode=poll" if url.startswith("mongodb") else "")

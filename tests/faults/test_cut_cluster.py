@@ -9,7 +9,8 @@ import pytest
 
 import turnlog
 from tests.faults.cluster_proxy import ClusterProxy
-from tests.faults.test_cut_connections import SEED, cut_anywhere
+from tests.faults.conftest import SEED
+from tests.faults.test_cut_connections import cut_anywhere
 from tests.servers import RedisCluster
 
 CUTS = int(os.environ.get("TURNLOG_CLUSTER_CUTS", "60"))

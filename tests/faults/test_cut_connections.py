@@ -3,7 +3,6 @@
 ``TURNLOG_CUTS=5000`` has so many writes cut (with ``-o faulthandler_timeout=0``); ``TURNLOG_SEED`` repeats a run.
 """
 
-import logging
 import os
 import random
 from collections import Counter
@@ -11,36 +10,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple, Protocol
 
-import pymongo.common
 import pytest
 
 import turnlog
-from tests.faults.conftest import Server
+from tests.faults.conftest import SEED, through
 from tests.faults.proxy import COMMIT, Cut, How, Proxy, When
 from tests.servers import MariaDB, MongoDB
 from turnlog import events as e
 from turnlog.adapters.mariadb import connection, pool
-from turnlog.adapters.mongodb import client, writing
-from turnlog.adapters.postgresql import patience
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, SessionGone, StoreUnavailable
 from turnlog.domain.mapper import Codec
 
 CUTS = int(os.environ.get("TURNLOG_CUTS", "60"))
-SEED = int(os.environ.get("TURNLOG_SEED", random.SystemRandom().randrange(1 << 32)))
+pytestmark = pytest.mark.usefixtures("impatient")
 BROKEN = (How.RESET, How.CLOSED)
 Events = Counter[tuple[str, type[object]]]
 """How many events of a type were written under a mark."""
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have waits be short that are counted in seconds, and are no part of what is tested."""
-    monkeypatch.setattr(patience.PatientConnection, "patience_s", 0.5)
-    monkeypatch.setattr(patience, "GRACE_S", 0.2)
-    monkeypatch.setattr(pool, "SILENCES", 1)
-    monkeypatch.setattr(client, "SILENCES", 0.25)
-    monkeypatch.setattr(writing, "PATIENCE_S", 1.0)
-    monkeypatch.setattr(pymongo.common, "MIN_HEARTBEAT_INTERVAL", 0.02)  # between two looks at a server that failed
 
 
 @pytest.fixture
@@ -48,14 +33,6 @@ def direct(server_url: str) -> Iterator[turnlog.ConversationStore]:
     """The store, not through the proxy."""
     with turnlog.open(server_url) as opened:
         yield opened
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    """The proxy, before the server."""
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells of every connection that was cut
-    with Proxy(server.port, late_s=0.02, seed=SEED) as started:
-        yield started
 
 
 @pytest.fixture
@@ -67,11 +44,6 @@ def store(
     """The store, through the proxy; it gives up soon."""
     with turnlog.open(through(proxy, server_url), timeout_s=2.0) as opened:
         yield opened
-
-
-def through(proxy: Proxy, url: str) -> str:
-    """Return a URL as one that leads through the proxy; MongoDB's driver looks often then, and not only for long."""
-    return proxy.url(url) + ("&serverMonitoringMode=poll" if url.startswith("mongodb") else "")
 
 
 class Cutting(Protocol):
