@@ -109,7 +109,7 @@ def durable(request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have waits be short that are counted in seconds, and are no part of what is tested."""
     monkeypatch.setattr(patience.PatientConnection, "patience_s", 0.5)
-    monkeypatch.setattr(patience, "GRACE_S", 0.2)
+    monkeypatch.setattr(patience, "GRACE_S", 0.5)
     monkeypatch.setattr(pool, "SILENCES", 1)
     monkeypatch.setattr(client, "SILENCES", 0.25)
     monkeypatch.setattr(writing, "PATIENCE_S", 1.0)

@@ -262,7 +262,7 @@ def test_half_open(server_url: str, direct: turnlog.ConversationStore, proxy: Pr
         pytest.skip("on MariaDB a call on a swallowed connection ends with an error: test_nothing_gets_through")
     direct.session("s", user_id="u")
     cut = partial(Cut, when, How.SILENT)
-    with turnlog.open(through(proxy, server_url), timeout_s=4.0) as store:
+    with turnlog.open(through(proxy, server_url), timeout_s=8.0) as store:
         session = store.get("s")
         proxy.arm(cut(rb"once"))
         assert session.add_message("user", "once").version == 2
