@@ -1,7 +1,7 @@
 """Comparing two generations of a table row by row, both read in the same order, and saying where they differ."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from turnlog.adapters.telling import Place
 
@@ -25,11 +25,27 @@ def differing(
             yield f"{row} differs in {', '.join(c for c, a, b in zip(columns, have, want, strict=True) if a != b)}"
 
 
-def renewing(rows: Iterator[Row], renew: Callable[[], None]) -> Iterator[Row]:
+class Renew(Protocol):
+    """Renews a claim: where that was not done for a while, or at once; raises if it is somebody else's by now."""
+
+    def __call__(self, *, at_once: bool = False) -> None:
+        """Do it."""
+        ...
+
+
+def renewing(rows: Iterator[Row], renew: Renew) -> Iterator[Row]:
     """Yield rows, and renew the claim on what they are read from."""
     for row in rows:
         renew()
         yield row
+
+
+def while_claimed(found: Iterator[str], renew: Renew) -> Iterator[str]:
+    """Yield what was found, sure each time, and in the end, that what it was found in was not dropped by others."""
+    for words in found:
+        renew(at_once=True)
+        yield words
+    renew(at_once=True)
 
 
 def _merged(ours: Iterator[Row], theirs: Iterator[Row], width: int) -> Iterator[tuple[Row | None, Row | None]]:

@@ -272,17 +272,33 @@ def test_who_lost_his_bench_says_so(log: Log, monkeypatch: pytest.MonkeyPatch) -
     assert log.engine.check("session_index") == []
 
 
-def test_a_check_that_lost_its_bench_finds_no_difference(log: Log, other: Callable[..., Log], redis: Redis) -> None:
-    """Its connection broke, so that it was believed dead, and what it had built dropped: that says nothing of views."""
+@pytest.mark.parametrize("differ", [True, False])
+def test_a_check_that_lost_its_bench_finds_no_difference(
+    log: Log, other: Callable[..., Log], redis: Redis, differ: bool
+) -> None:
+    """It was believed dead, and what it had built dropped: it says neither that views differ nor that they do not."""
     view = filled(log).with_views().views.register(SessionIndex())
     second = other().with_views()
-    assert log.engine.catch_up()
+    assert not differ or log.engine.catch_up()
     with log.views.workshop(view, keep=False) as workshop, log.views.read() as home:
         (turn,) = workshop.turns
         redis.execute("CLIENT", "KILL", "ID", turn.token.rpartition(b":")[2])
         assert second.views.discard_builds() == []
         with pytest.raises(StoreUnavailable, match="its turn at the views was over"):
             next(log.views.differences(home, workshop, "session_index", None))
+
+
+def test_a_check_renews_its_turn_as_it_reads(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each row, if it is time."""
+    assert filled(log).with_views().engine.catch_up()
+    asked: list[bool] = []
+
+    def renew(_: lease.Turn, *, at_once: bool = False) -> None:
+        asked.append(at_once)
+
+    monkeypatch.setattr(lease.Turn, "renew", renew)
+    assert log.engine.check("session_index") == []
+    assert asked.count(False) > len(log.views.select_sessions(ALL, limit=99)) == 20
 
 
 def test_who_lost_his_bench_leaves_it_to_the_next(log: Log, other: Callable[..., Log], redis: Redis) -> None:

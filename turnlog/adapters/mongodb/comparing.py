@@ -1,11 +1,11 @@
 """Comparing two generations of a view's collection, document by document."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, cast
 
 from bson import ObjectId
 
-from turnlog.adapters.differing import differing, renewing
+from turnlog.adapters.differing import Renew, differing, renewing
 from turnlog.adapters.mongodb.view_connection import ViewConnection
 from turnlog.adapters.telling import Place
 
@@ -17,7 +17,7 @@ def differences(
     theirs: ViewConnection,
     name: str,
     place: Place,
-    renew: Callable[[], None],
+    renew: Renew,
     *,
     in_order: bool,
 ) -> Iterator[str]:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
+from turnlog.adapters.differing import while_claimed
 from turnlog.adapters.held import Held
 from turnlog.adapters.mongodb.books import Books, Trials
 from turnlog.adapters.mongodb.client import Client, Session
@@ -46,6 +47,7 @@ class MongoDBViews:
         self._client = client
         self._names = names = names or Names()
         self._own = (names.views, names.parked, names.trials)
+        """What every place has besides the collections of views."""
         self._views: dict[str, Applied] = {}
         self._books = books = Books(names)
         self._swaps = Swaps(client, names, books)
@@ -256,12 +258,14 @@ class MongoDBViews:
         workshop = cast("MongoDBViews", built)
         place = RowPlace(self._names.column("tenant"), self._names.column("session_id"), tenant)
         with workshop.read() as theirs:
-            for collection in workshop.created(theirs, name):
-                in_order = isinstance(self._views[name], BUILT_IN)
-                for words in differences(connection, theirs, collection, place, workshop.renew, in_order=in_order):
-                    workshop.renew(at_once=True)
-                    yield f"view {name!r}, {words}"
-            workshop.renew(at_once=True)
+            in_order = isinstance(self._views[name], BUILT_IN)
+            found = (
+                words
+                for collection in workshop.created(theirs, name)
+                for words in differences(connection, theirs, collection, place, workshop.renew, in_order=in_order)
+            )
+            for words in while_claimed(found, workshop.renew):
+                yield f"view {name!r}, {words}"
 
     def renew(self, *, at_once: bool = False) -> None:
         """Renew the claim on this workshop: see ``Bench``."""

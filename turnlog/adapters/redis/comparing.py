@@ -1,44 +1,28 @@
 """Comparing two generations of a view, table by table, without what stands in their rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from turnlog.adapters.differing import differing, renewing
 from turnlog.adapters.redis.connection import TABLES, Connection, base
-from turnlog.adapters.redis.lease import Turn
 from turnlog.adapters.telling import Place
 
 
-def differences(
-    view: Any, ours: Connection, theirs: Connection, tenant: str | None, turns: Sequence[Turn]
-) -> Iterator[str]:
-    """Say in words in which rows two generations differ; both connections' answer for the view.
-
-    Raises:
-        StoreUnavailable: one of the turns was over: what is read may have been dropped by then, which is no difference.
-    """
-
-    def renew(*, at_once: bool = False) -> None:
-        for turn in turns:
-            turn.renew(at_once=at_once)
-
+def differences(view: Any, ours: Connection, theirs: Connection, tenant: str | None) -> Iterator[str]:
+    """Say in words in which rows two generations differ; both connections' answer for the view."""
     place = Place("tenant", "session_id", tenant)
     stream_of = getattr(view, "stream_of", None)
     name: str = view.name
     both = {**_tables(ours, name), **_tables(theirs, name)}
     for table in sorted(both):
-        found = differing(
+        yield from differing(
             place,
             table.decode(),
             ("key", "tenant", "session_id", "value"),
             3,
             _rows(ours, name, table, stream_of),
-            renewing(_rows(theirs, name, table, stream_of), renew),
+            renewing(_rows(theirs, name, table, stream_of), theirs.renew),
         )
-        for words in found:
-            renew(at_once=True)
-            yield words
-    renew(at_once=True)
 
 
 def _tables(connection: Connection, view: str) -> dict[bytes, None]:

@@ -85,14 +85,18 @@ class Connection:
         Raises:
             InvalidInput: the view is not there.
         """
-        for turn in self.turns:
-            turn.renew()
+        self.renew()
         generation = self.generation(view)
         if generation is None:
             raise InvalidInput("view", f"there is no view {view!r}")
         begins = base(view, generation)
         self._generations.add(begins[:-1])
         return ViewTables(self.tables, begins)
+
+    def renew(self, *, at_once: bool = False) -> None:
+        """Make all turns last: see ``Turn``."""
+        for turn in self.turns:
+            turn.renew(at_once=at_once)
 
     def writes(self) -> list[bytes | str | int]:
         """Return what was written, as arguments of a script; the tables of each generation are noted with it."""

@@ -16,6 +16,7 @@ from uuid import uuid4
 import msgspec
 import redis
 
+from turnlog.adapters.differing import while_claimed
 from turnlog.adapters.held import Held
 from turnlog.adapters.redis import books, connection, dropping, projecting
 from turnlog.adapters.redis.cluster import Cluster
@@ -295,7 +296,8 @@ class RedisViews:
         """Say where the rows here are not those that were built."""
         built = cast("RedisViews", built)
         with built.read() as theirs:
-            for words in differences(self._known[name], connection, theirs, tenant, connection.turns + built.turns):
+            theirs.turns += connection.turns + built.turns
+            for words in while_claimed(differences(self._known[name], connection, theirs, tenant), theirs.renew):
                 yield f"view {name!r}, {words}"
 
     def _claim(self, name: str) -> AbstractContextManager[Turn | None]:
