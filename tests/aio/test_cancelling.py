@@ -54,14 +54,15 @@ def test_cancelled_at_any_instant(url: str, handles: int) -> None:
             sessions = [await store.session(f"s-{i}") for i in range(handles)]
             began = perf_counter()
             await say(sessions[0], TASKS)
-            longest = max(SLOWEST_S, 4 * (perf_counter() - began))  # so that some come to their end, however busy it is
-            delays = [chance.choice((0, chance.uniform(0, longest))) for _ in range(TASKS)]
+            longest = max(SLOWEST_S, 4 * (perf_counter() - began))
             together = 5
             cancelled: list[bool] = []
             for first in range(0, TASKS, together):
-                some = range(first, first + together)
-                told = (cancelled_after(delays[n], chance.choice(sessions), n) for n in some)
+                delays = [chance.choice((0, chance.uniform(0, longest))) for _ in range(together)]
+                told = (cancelled_after(s, chance.choice(sessions), n) for n, s in enumerate(delays, first))
                 cancelled += await asyncio.gather(*told)
+                if all(cancelled):
+                    longest *= 1.5  # so that some come to their end, however busy it has become
                 for session in sessions:
                     fresh = await store.get(session.id)
                     assert (session.version, session.state) == (fresh.version, fresh.state)

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from itertools import count
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_a_cancelled_wait_loses_nothing(url: str) -> None:
 
             writing = asyncio.create_task(write())
             async with asyncio.timeout(DEADLINE_S):
-                for i in range(10_000):
+                for i in count():
                     try:
                         async with asyncio.timeout(0.0002 * (i % 8)):
                             found.append((await anext(subscription)).position)
@@ -103,7 +104,7 @@ def test_some_types_of_one_user(url: str) -> None:
 
 @pytest.mark.parametrize("end", ["subscription", "store"])
 def test_it_ends_when_closed(url: str, end: str) -> None:
-    """Closing the subscription, or the store, ends all waiting iterations at once."""
+    """Closing the subscription, or the store, ends all waiting iterations, though nothing is written any more."""
 
     async def main() -> None:
         store = await aio.open(url)
@@ -115,14 +116,13 @@ def test_it_ends_when_closed(url: str, end: str) -> None:
 
         tasks = [asyncio.create_task(read(one)) for one in subscriptions]
         await asyncio.sleep(0.05)
-        began = asyncio.get_running_loop().time()
         if end == "store":
             await store.close()
         else:
             for one in subscriptions:
                 one.close()
-        assert await asyncio.gather(*tasks) == [0] * 5
-        assert asyncio.get_running_loop().time() - began < 5
+        async with asyncio.timeout(DEADLINE_S):
+            assert await asyncio.gather(*tasks) == [0] * 5
         assert [event async for event in subscriptions[0]] == []
         await store.close()
 
@@ -173,8 +173,7 @@ def test_it_is_told_of_what_other_processes_write(sqlite_url: str) -> None:
     """A waiting subscription gets what another process writes to the same file."""
 
     async def main() -> None:
-        async with aio.open(sqlite_url) as store:
-            subscription = store.subscribe()
+        async with aio.open(sqlite_url) as store, store.subscribe() as subscription:
             waiting = asyncio.ensure_future(anext(subscription))
             await asyncio.sleep(0.05)
             program = "import sys, turnlog; turnlog.open(sys.argv[1]).session('afar')"

@@ -62,7 +62,7 @@ class OnPostgreSQL:
             self.connection.rollback,
             self.connection.close,
         )
-        self.killing = f"SELECT pg_terminate_backend({self.connection.info.backend_pid})"
+        self.killing = f"SELECT pg_terminate_backend({self.connection.info.backend_pid}, {DEADLINE_S * 1000})"
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Execute a statement and return its rows."""

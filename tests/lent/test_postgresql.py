@@ -161,7 +161,7 @@ def test_a_connection_to_another_server(store: ConversationStore, postgresql_url
 
 def test_a_server_that_was_started_anew() -> None:
     """It is the same server."""
-    with PostgreSQL(binaries_or_skip()) as server, turnlog.open(server.url, timeout_s=5) as store:
+    with PostgreSQL(binaries_or_skip()) as server, turnlog.open(server.url) as store:
         for n in (1, 2):
             with psycopg.connect(server.url) as connection:
                 store.using(connection).session(f"s{n}")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.aio.facade import Blocking, Loop, opened
 from tests.aio.promises import conftest as promises
-from tests.lent.applications import OnPostgreSQL
+from tests.lent.applications import DEADLINE_S, OnPostgreSQL
 
 loop = promises.loop
 
@@ -23,7 +23,7 @@ class OnLoop(OnPostgreSQL):
         connection: Any = loop.run(lambda: psycopg.AsyncConnection.connect(url, **options))
         self.connection: Any = Blocking(loop, connection)
         self.commit, self.rollback, self.close = self.connection.commit, self.connection.rollback, self.connection.close
-        self.killing = f"SELECT pg_terminate_backend({connection.info.backend_pid})"
+        self.killing = f"SELECT pg_terminate_backend({connection.info.backend_pid}, {DEADLINE_S * 1000})"
 
 
 @pytest.fixture
