@@ -8,7 +8,8 @@ import logging
 import os
 import random
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from time import monotonic
+from typing import Protocol, TypeVar
 
 import pymongo.common
 import pytest
@@ -27,7 +28,10 @@ from tests.servers import (
 from turnlog.adapters.mariadb import pool
 from turnlog.adapters.mongodb import client, writing
 from turnlog.adapters.postgresql import patience
+from turnlog.domain.errors import StoreError
 
+T = TypeVar("T")
+LONG_S = 60.0
 THOROUGH = int(os.environ.get("TURNLOG_THOROUGH", "1"))
 SEED = int(os.environ.get("TURNLOG_SEED", random.SystemRandom().randrange(1 << 32)))
 SERVERS = ("postgresql", "mariadb", "redis", "mongodb")
@@ -122,6 +126,17 @@ def proxy(server: Server) -> Iterator[Proxy]:
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it tells of every connection that was cut
     with Proxy(server.port, late_s=0.02, seed=SEED) as started:
         yield started
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Do what a store that gives up soon may not get done on a busy machine, again until it is done."""
+    deadline = monotonic() + LONG_S
+    while True:
+        try:
+            return call()
+        except StoreError:
+            if monotonic() > deadline:
+                raise
 
 
 def through(proxy: Proxy, url: str) -> str:

@@ -76,6 +76,20 @@ class Victim:
             raise ChildError("the child has reported nothing")
         return self._receive()
 
+    def reports_until(self, is_enough: Callable[[Any], bool]) -> list[Any]:
+        """Return what it reports, up to a report that is enough.
+
+        Raises:
+            ChildError: there was none in time, or it has ended by itself.
+        """
+        found = [self.first()]
+        deadline = monotonic() + DEADLINE_S
+        while not is_enough(found[-1]):
+            if monotonic() > deadline:
+                raise ChildError("the child has not reported what was waited for")
+            found.append(self.first())
+        return found
+
     def kill(self) -> list[Any]:
         """Kill it where it stands (SIGKILL) and return what it had reported and nobody had read."""
         self._process.kill()

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +16,8 @@ import redis
 
 import turnlog
 from tests.faults.conftest import Server
-from tests.faults.processes import DEADLINE_S, Victim
-from tests.faults.test_killed_writers import Writer, check
+from tests.faults.processes import Victim
+from tests.faults.test_killed_writers import Writer, check, is_done
 from turnlog.domain.errors import StoreError
 
 pytestmark = pytest.mark.slow
@@ -112,9 +112,5 @@ def test_acknowledged_is_there(durable: tuple[Server, str], disturb: Callable[[S
 
 
 def until_it_writes_again(victim: Victim) -> list[Any]:
-    """Return what it reports, up to something that it can only report now."""
-    reports = list(victim.reports(0.1))
-    deadline = monotonic() + DEADLINE_S
-    while not (more := list(victim.reports(0.1))):
-        assert monotonic() < deadline, "it writes no more"
-    return reports + more
+    """Return what it reports, up to something acknowledged that it can only report now."""
+    return [*victim.reports(0.1), *victim.reports_until(is_done)]

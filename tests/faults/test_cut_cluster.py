@@ -4,12 +4,13 @@
 """
 
 import os
+from functools import partial
 
 import pytest
 
 import turnlog
 from tests.faults.cluster_proxy import ClusterProxy
-from tests.faults.conftest import SEED
+from tests.faults.conftest import SEED, patiently
 from tests.faults.test_cut_connections import cut_anywhere
 from tests.servers import RedisCluster
 
@@ -23,6 +24,6 @@ def test_cut_anywhere_on_a_cluster(redis_cluster: RedisCluster) -> None:
     with (
         ClusterProxy(redis_cluster, late_s=0.02, seed=SEED) as proxy,
         turnlog.open(url) as direct,
-        turnlog.open(proxy.url(url.partition("prefix=")[2]), timeout_s=2.0) as store,
+        patiently(partial(turnlog.open, proxy.url(url.partition("prefix=")[2]), timeout_s=2.0)) as store,
     ):
         cut_anywhere(store, direct, proxy, CUTS)

@@ -8,17 +8,20 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
 import turnlog
+from tests.faults.every_call import what_all_are_at
 from tests.faults.processes import Victim, alone
 from turnlog.adapters.sqlite.database import Busy, Database
 from turnlog.domain.errors import StoreUnavailable
 
 LONGEST_S = 0.006
 """The latest instant of an interruption, after a call that takes some 100 µs was begun."""
+TIMES = 10
+"""More interruptions than this there are, however long that takes."""
 LONG_S = 60.0
 """How long a test waits for what must happen."""
 
@@ -28,19 +31,21 @@ class Interruptions:
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)  # noqa: S311 - no secret
-        self._armed = False
+        self.is_due = False
+        """Whether it is still to come: one only, however long it takes to tidy up after it."""
         signal.signal(signal.SIGALRM, self._raise)
 
     def _raise(self, *_: object) -> None:
-        if self._armed:
+        if self.is_due:
+            self.is_due = False
             raise KeyboardInterrupt
 
     def __enter__(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, self._dice.uniform(0, LONGEST_S), 1)  # where it is lost, another comes
-        self._armed = True
+        self.is_due = True
+        signal.setitimer(signal.ITIMER_REAL, self._dice.uniform(1e-6, LONGEST_S))
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._armed = False
+        self.is_due = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -48,7 +53,7 @@ class Application:
     """Writes, lists and writes with an id, until it is interrupted; catches that, keeps it, and begins anew."""
 
     def __init__(self, path: str, seed: int) -> None:
-        self.store = turnlog.open(f"sqlite:///{path}", timeout_s=5)
+        self.store = turnlog.open(f"sqlite:///{path}", timeout_s=LONG_S)
         self.session = self.store.session("s", user_id="u")
         self.acknowledged = 1
         self._interruptions = Interruptions(seed)
@@ -59,10 +64,11 @@ class Application:
         """Go on until interrupted. The exception is returned: what its traceback refers to stays."""
         try:
             with self._interruptions:
-                while True:
+                while self._interruptions.is_due:
                     self._say()
         except KeyboardInterrupt as error:
             return error
+        return KeyboardInterrupt("where it was raised it was lost, as in a callback")
 
     def _say(self) -> None:
         self._said += 1
@@ -86,7 +92,7 @@ def interrupt(path: str, seed: int, seconds: float) -> int:
     stored = "SELECT max(originator_version) FROM turnlog_events"
     until = monotonic() + seconds
     times = 0
-    while monotonic() < until:
+    while monotonic() < until or times <= TIMES:
         error = application.interrupted()
         times += 1
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +110,7 @@ def interrupt(path: str, seed: int, seconds: float) -> int:
 def test_at_any_instant(tmp_path: Path, seed: int) -> None:
     """Whenever it comes, others can write at once, and find everything that was acknowledged."""
     path = f"{tmp_path}/log.db"
-    assert alone(interrupt, path, seed, 5.0) > 10
+    assert alone(interrupt, path, seed, 5.0) > TIMES
     with turnlog.open(f"sqlite:///{path}") as store:
         assert store.verify().ok
 
@@ -123,7 +129,7 @@ def interrupt_in_turn(path: str, seed: int, seconds: float) -> int:
     application = Application(path, seed)
     until = monotonic() + seconds
     times = 0
-    while monotonic() < until:
+    while monotonic() < until or times <= TIMES:
         error = application.interrupted()
         times += 1
         stored = application.store.get("s").version
@@ -141,7 +147,7 @@ def test_while_waiting_for_its_turn(tmp_path: Path) -> None:
     turnlog.open(f"sqlite:///{path}").close()
     other = Victim(write_on, path)
     assert other.first() == "writing"
-    assert alone(interrupt_in_turn, path, 1, 5.0) > 5
+    assert alone(interrupt_in_turn, path, 1, 5.0) > TIMES
     other.kill()
     with turnlog.open(f"sqlite:///{path}") as store:
         assert store.verify().ok
@@ -156,15 +162,18 @@ def interrupted_behind_a_foreign_writer(path: str) -> tuple[int, int]:
         foreign.execute("BEGIN IMMEDIATE")
 
         def interrupt_and_end() -> None:
+            while " in rebuild\n" not in what_all_are_at():
+                sleep(0.01)
+            sleep(0.3)
             os.kill(os.getpid(), signal.SIGINT)
             foreign.execute("ROLLBACK")
 
-        timer = threading.Timer(0.3, interrupt_and_end)
-        timer.start()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupting = threading.Thread(target=interrupt_and_end)
+        interrupting.start()
         with pytest.raises(KeyboardInterrupt):
             store.rebuild("session_index")
-        timer.join()
+        interrupting.join()
         version = version_of(session.add_message("user", "acknowledged"))
         foreign.execute("BEGIN IMMEDIATE")
         found = foreign.execute("SELECT count(*) FROM turnlog_events").fetchone()[0]

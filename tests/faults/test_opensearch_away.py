@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -11,6 +12,8 @@ import turnlog
 from tests import servers
 from tests.adapters.commands import ROOT, wait_for
 from tests.adapters.opensearch_indices import Indices
+from tests.faults.conftest import patiently
+from tests.faults.processes import DEADLINE_S
 from tests.faults.proxy import Cut, How, Proxy, When
 from turnlog.adapters.opensearch.views import OpenSearchViews
 
@@ -116,14 +119,14 @@ def test_a_cluster_that_is_away_is_caught_up_with(
     proxy = Proxy(opensearch.port)
     stop = threading.Event()
     heard: list[turnlog.Lag] = []
-    with turnlog.follow(store, proxy.url(indices.server.url), prefix=indices.prefix, timeout_s=2) as followed:
+    following = partial(turnlog.follow, store, proxy.url(indices.server.url), prefix=indices.prefix, timeout_s=2)
+    with patiently(following) as followed:
         follower = threading.Thread(target=followed.run, args=(stop, heard.append))
         follower.start()
         wait_for(lambda: any(lag.position == store.position for lag in heard))
         proxy.silence()
         store.session("meanwhile").add_message("user", "hi")
-        wait_for(lambda: heard[-1].trouble is not None)
-        assert heard[-1].behind == 2
+        wait_for(lambda: heard[-1].trouble is not None and heard[-1].behind == 2)
         with pytest.raises(turnlog.StoreUnavailable):
             followed.search("hi")
         assert store.session("meanwhile").history()[0].content == "hi"
@@ -131,7 +134,7 @@ def test_a_cluster_that_is_away_is_caught_up_with(
         wait_for(lambda: heard[-1].trouble is None)
         stop.set()
         follower.join()
-        indices.assert_same(store, followed)
+        patiently(partial(indices.assert_same, store, followed))
     proxy.close()
 
 
@@ -150,7 +153,7 @@ def test_two_followers_at_once(store: turnlog.ConversationStore, sqlite_url: str
                 session.edit_message(f"n{n}", f"most {n}")
                 if n % 20 == 0:
                     one.rebuild()
-            assert process.wait(60) == 0
+            assert process.wait(DEADLINE_S) == 0
         head = store.position
         wait_for(lambda: one.status().position == head)
         stop.set()

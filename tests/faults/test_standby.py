@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 
 import turnlog
 from tests.faults.processes import DEADLINE_S, Victim
+from tests.faults.test_killed_writers import whole_log
 from tests.servers import HOST, PostgreSQL, binaries_or_skip
 from turnlog.adapters.connect import connect
 from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
@@ -143,11 +144,11 @@ def test_the_primary_crashes(pair: Pair) -> None:
         with turnlog.open(pair.url) as store:
             found = store.verify()
             assert found.ok, found.failures
-            events = list(store.events())
+            events = whole_log(store)
             every_report = list(chain.from_iterable(reports))
             assert_all_there(events, every_report)
             assert_said_once(store, every_report)
-            events = list(store.events())
+            events = whole_log(store)
         eventually(lambda: len(following.seen) >= len(events))
         assert following.seen == events
         assert [event.position for event in events] == sorted({event.position for event in events})
