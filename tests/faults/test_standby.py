@@ -19,7 +19,6 @@ from psycopg_pool import ConnectionPool
 
 import turnlog
 from tests.faults.processes import DEADLINE_S, Victim
-from tests.faults.test_killed_writers import whole_log
 from tests.servers import HOST, PostgreSQL, binaries_or_skip
 from turnlog.adapters.connect import connect
 from turnlog.domain.errors import OutcomeUnknown, StoreUnavailable
@@ -197,6 +196,17 @@ def reads(store: turnlog.ConversationStore) -> int:
     assert len(store.get("shared").history()) >= shared[0].message_count
     assert store.messages(user_id="alice").items
     return len(list(store.events()))
+
+
+def whole_log(store: turnlog.ConversationStore) -> list[turnlog.RecordedEvent]:
+    """Return every event, once no transaction of somebody who was killed holds back the log's head any more."""
+    last = store.session().id
+
+    def whole() -> list[turnlog.RecordedEvent] | None:
+        events = list(store.events())
+        return events if events[-1].session_id == last else None
+
+    return eventually(whole)
 
 
 def assert_all_there(events: list[turnlog.RecordedEvent], reports: list[Any]) -> None:
