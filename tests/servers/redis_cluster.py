@@ -71,7 +71,7 @@ class RedisCluster(Private):
         raise RuntimeError("no node has it")
 
     def wait(self) -> None:
-        """Wait until every slot is served, every master has a replica that has its data, and every node knows of all."""
+        """Wait until every slot is served, each master has a replica with its data, and every node knows of all."""
         for node in self.nodes:
             _until(partial(self._tells, node, b"cluster_state:ok", "CLUSTER", "INFO"))
             _until(partial(self._is_copied, node))
