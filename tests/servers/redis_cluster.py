@@ -71,10 +71,11 @@ class RedisCluster(Private):
         raise RuntimeError("no node has it")
 
     def wait(self) -> None:
-        """Wait until every slot is served, and every master that runs has a replica that has its data."""
+        """Wait until every slot is served, each master has a replica with its data, and every node knows of all."""
         for node in self.nodes:
             _until(partial(self._tells, node, b"cluster_state:ok", "CLUSTER", "INFO"))
             _until(partial(self._is_copied, node))
+            _until(partial(self._tells_of_all, node))
 
     def stop(self) -> None:
         """End all of it and delete its files."""
@@ -91,8 +92,6 @@ class RedisCluster(Private):
         ids = [node.execute("CLUSTER", "MYID") for node in self.nodes[:3]]
         for node, id_ in zip(self.nodes[3:], ids, strict=True):
             _until(partial(self._tells, node, b"OK", "CLUSTER", "REPLICATE", id_))
-        for node in self.nodes:
-            _until(partial(self._tells_of_all, node))
         self.wait()
 
     def _is_copied(self, node: Redis) -> bool:
