@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DEADLINE_S = 60
+DEADLINE_S = 240
+"""How long a command may take, on a machine that is busy with other things."""
 TALK = '{"conversation_id": "c%d", "events": [{"type": "message", "role": "user", "content": "hi"}]}\n'
 """A conversation of one message in the neutral form, its number left out."""
 

@@ -48,8 +48,11 @@ def diagnosed(cli: Cli, url: str, code: int = 0) -> dict[str, Any]:
 
 
 def not_ok(found: dict[str, Any]) -> set[str]:
-    """Return the names of what is not ok, but for the measured time: in memory a file is stored at once."""
-    return {name for name, finding in found.items() if finding["level"] != "ok"} - {"one durable commit"}
+    """Return the names of what is not ok.
+
+    But for the measured time: in memory a file is stored at once; and the version: one day it is no longer maintained.
+    """
+    return {name for name, finding in found.items() if finding["level"] != "ok"} - {"one durable commit", "PostgreSQL"}
 
 
 def test_all_is_well(cli: Cli, careful_url: str) -> None:

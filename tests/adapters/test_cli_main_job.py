@@ -12,7 +12,7 @@ from tests.adapters.commands import DEADLINE_S, ROOT, TALK, Done
 def main_job(folder: Path, *arguments: object) -> Done:
     """Run it in a folder, until its end."""
     command = [sys.executable, str(ROOT / "scripts" / "conversation.py"), *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S * 3, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

@@ -1,9 +1,12 @@
 """Importing conversations in processes that are killed, or that run at once."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import turnlog
@@ -32,16 +35,30 @@ def long_talks(n: int) -> list[Json]:
     ]
 
 
+def feed(pipe: Path, lines: bytes, over: threading.Event) -> None:
+    """Write lines to whoever reads a pipe, and have him wait for more."""
+    with suppress(BrokenPipeError), pipe.open("wb") as writing:
+        writing.write(lines)
+        writing.flush()
+        over.wait()
+
+
 def test_an_import_that_was_killed_leaves_whole_conversations_and_is_finished_by_the_next(
-    sqlite_url: str, write: Write
+    sqlite_url: str, write: Write, tmp_path: Path
 ) -> None:
     """After kill -9 in the middle every session that is there is whole; importing again adds the rest."""
     n = 1_500
-    path = write(*long_talks(n))
+    path, pipe, over = write(*long_talks(n)), tmp_path / "pipe", threading.Event()
+    os.mkfifo(pipe)
+    all_but_one = b"".join(path.read_bytes().splitlines(keepends=True)[:-1])
+    feeding = threading.Thread(target=feed, args=(pipe, all_but_one, over), daemon=True)
+    feeding.start()
     with turnlog.open(sqlite_url) as store:
-        with start_import(sqlite_url, path) as process:
+        with start_import(sqlite_url, pipe) as process:
             wait_for(lambda: store.position > 42 * 20)
             process.send_signal(signal.SIGKILL)
+        over.set()
+        feeding.join(DEADLINE_S)
         assert process.returncode == -signal.SIGKILL
         there = list(store.heads())
         assert 20 < len(there) < n

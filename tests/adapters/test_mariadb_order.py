@@ -78,11 +78,11 @@ class RolledBack(Exception):
 
 
 def write_for(url: str, name: str, seconds: float) -> int:
-    """Write for some time; return how many events were committed."""
+    """Write for some time, and once at least; return how many events were committed."""
     writer = Writer(url, name)
     deadline = monotonic() + seconds
     n = 0
-    while monotonic() < deadline:
+    while n == 0 or monotonic() < deadline:
         n += writer.write()
     writer.recorder.close()
     return n

@@ -29,14 +29,15 @@ PLAIN, COMMIT = b"START TRANSACTION; DO", b"COMMIT"
 @pytest.fixture
 def recorder(mariadb_url: str) -> Iterator[Recorder]:
     """A recorder on an empty log."""
-    with opened(mariadb_url, timeout_s=5.0) as made:
+    with opened(mariadb_url) as made:
         yield made
 
 
 @contextmanager
-def opened(url: str, **options: Any) -> Generator[Recorder, None, None]:
+def opened(url: str, timeout_s: float = 60.0) -> Generator[MariaDBRecorder, None, None]:
     """Lend a recorder, closed in the end."""
-    recorder = connect(url, durability="full", engine=None, options=options).recorder
+    recorder = connect(url, durability="full", engine=None, options={"timeout_s": timeout_s}).recorder
+    assert isinstance(recorder, MariaDBRecorder)
     try:
         yield recorder
     finally:
@@ -159,7 +160,8 @@ class TestCut:
 
 def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, mariadb_url: str) -> None:
     """Where every further try is cut too, nobody can know, and that is what is said; a later call finds out."""
-    with opened(mariadb_url, timeout_s=0.2) as short:
+    with opened(mariadb_url) as short:
+        short.appends.timeout_s = 0.2
         cut = Cut(monkeypatch, PLAIN, after=False, times=1_000_000)
         with pytest.raises(OutcomeUnknown):
             write(short, batch(S, 1))
@@ -199,7 +201,10 @@ def test_killed_connections(recorder: Recorder, mariadb: MariaDB) -> None:
 def test_a_head_held_by_somebody_else(recorder: Recorder, mariadb_url: str) -> None:
     """A transaction that holds the head is waited for, and then it is said what was waited for."""
     rows = grow(recorder, S, 1)
-    with opened(mariadb_url, timeout_s=0.5) as short, Pool(mariadb_url) as pool, pool.read() as other:
+    with opened(mariadb_url) as short, Pool(mariadb_url) as pool, pool.read() as other:
+        short.appends.timeout_s = 0.5
+        with short.pool.read() as connection:  # the one that it has
+            run(connection, "SET innodb_lock_wait_timeout = 1")
         run(other, "START TRANSACTION")
         run(other, "SELECT position FROM turnlog_events_head FOR UPDATE")
         with pytest.raises(StoreUnavailable, match="gave up.*Lock wait timeout"):
@@ -222,7 +227,7 @@ def test_a_deadlock_is_none_of_an_application_s_business(recorder: Recorder, mar
         )
         appending.start()
         with suppress(pymysql.OperationalError):  # where it is this one that is undone
-            for _ in range(20):
+            for _ in range(300):
                 sleep(0.2)  # the server tells of lock waits only where it was not asked for a tenth of a second
                 if run(other, "SELECT 1 FROM information_schema.innodb_lock_waits").fetchall():
                     break

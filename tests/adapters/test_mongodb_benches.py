@@ -101,6 +101,6 @@ def test_what_a_killed_check_left_is_dropped_at_once(mongodb_url: str, log: Log)
     checking = Victim(check_on, mongodb_url)
     prefix = checking.first()
     checking.kill()
-    with Client(mongodb_url, timeout_s=SHORT_S) as client:
+    with Client(mongodb_url, timeout_s=LONG_S / 4) as client:
         assert MongoDBViews(client, log.names).discard_builds() == []
         assert not [name for name in client.database.list_collection_names() if name.startswith(prefix)]

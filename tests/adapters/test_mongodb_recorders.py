@@ -111,9 +111,9 @@ class TestRecorder(RecorderContract, TwoTenantsContract, StoredRowsContract):
             seen.append(len(rows))
             if len(seen) < 3:
                 grow(other, S, 1)
-            return (batch(S, 1, before=rows),)
+            return (batch(S, 1, before=rows, words="mine"),)
 
-        recorder.append((batch(S, 1),), again)
+        recorder.append((batch(S, 2, words="mine"),), again)
         assert seen[-1] == 3
         assert seen == sorted(seen)
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2, 3, 4]

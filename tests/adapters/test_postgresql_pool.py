@@ -10,6 +10,8 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from tests.servers import HOST, PostgreSQL
+from turnlog.adapters.postgresql import patience
+from turnlog.adapters.postgresql import pool as pools
 from turnlog.adapters.postgresql.connection import run
 from turnlog.adapters.postgresql.patience import Inquiry, PatientConnection
 from turnlog.adapters.postgresql.pool import Pool
@@ -102,9 +104,12 @@ def test_a_forked_child_has_its_own(pool: Pool) -> None:
         assert connection.info.backend_pid == mine
 
 
-def test_what_the_server_is_at_work_on_is_waited_for(postgresql_url: str) -> None:
+def test_what_the_server_is_at_work_on_is_waited_for(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement may take longer than patience lasts: the server is asked, and is at it."""
-    with Pool(postgresql_url, timeout_s=0.4) as pool:
+    monkeypatch.setattr(pools, "PATIENCE_S", 0.1)
+    for asking in (pools, patience):
+        monkeypatch.setattr(asking, "ANSWER_S", 60)
+    with Pool(postgresql_url, timeout_s=60) as pool:
         assert pool.rows("SELECT 1 FROM pg_sleep(1.5)") == [(1,)]
 
 

@@ -2,7 +2,8 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -10,8 +11,9 @@ import pytest
 
 import turnlog
 from tests.faults.processes import together
+from turnlog.adapters import contended
 from turnlog.adapters.connect import connect
-from turnlog.adapters.postgresql import tables
+from turnlog.adapters.postgresql import PostgreSQLRecorder, tables
 from turnlog.adapters.postgresql.connection import Connection
 from turnlog.adapters.postgresql.statement import Statement
 from turnlog.domain.errors import ConcurrencyConflict, OutcomeUnknown, StoreError, StoreUnavailable
@@ -19,12 +21,25 @@ from turnlog.domain.recorder import Batch, Reader, Recorder
 from turnlog.testing.contracts.rows import batch, grow, key, not_again, tombstone, write
 
 S, T = "default/s", "default/t"
+LONG_S = 60.0
 
 
 @pytest.fixture
 def recorder(postgresql_url: str) -> Iterator[Recorder]:
     """A recorder on an empty log."""
-    backend = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 5.0})
+    backend = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": LONG_S})
+    yield backend.recorder
+    backend.recorder.close()
+    backend.views.close()
+
+
+@contextmanager
+def impatient(url: str) -> Generator[PostgreSQLRecorder, None, None]:
+    """Lend a recorder that waits 0.2 s for a lock, on the one connection that it has, but long for the server."""
+    backend = connect(url, durability="full", engine=None, options={"timeout_s": LONG_S})
+    assert isinstance(backend.recorder, PostgreSQLRecorder)
+    with backend.recorder.pool.read() as connection:
+        connection.execute("SET lock_timeout = 200")
     yield backend.recorder
     backend.recorder.close()
     backend.views.close()
@@ -214,13 +229,12 @@ def test_cut_while_it_is_looked_whether_it_happened(recorder: Recorder, monkeypa
     assert recorder.select_stream(S)[-1][0] == position
 
 
-def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, postgresql_url: str) -> None:
+def test_cut_for_good(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where every further try is cut too, nobody can know, and that is what is said."""
-    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.5}).recorder
-    assert recorder.position() == short.position() == 0  # it has a connection now
+    assert isinstance(recorder, PostgreSQLRecorder)
+    recorder.appends.timeout_s = 0.5
     with Cut(monkeypatch, "INSERT", after=False, times=1_000_000), pytest.raises(OutcomeUnknown):
-        write(short, batch(S, 1))
-    short.close()
+        write(recorder, batch(S, 1))
 
 
 def test_killed_backends(recorder: Recorder, postgresql_url: str) -> None:
@@ -263,23 +277,23 @@ def test_killed_backends(recorder: Recorder, postgresql_url: str) -> None:
 def test_a_row_held_by_somebody_else(recorder: Recorder, postgresql_url: str) -> None:
     """A version that an open transaction has taken is waited for, and then it is said what was waited for."""
     rows = grow(recorder, S, 1)
-    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
-    with psycopg.connect(postgresql_url) as connection:
+    with impatient(postgresql_url) as short, psycopg.connect(postgresql_url) as connection:
         connection.execute(
             "INSERT INTO turnlog_events (originator_id, originator_version, topic, state) VALUES (%s, 2, 't', '')", (S,)
         )
         with pytest.raises(StoreUnavailable, match="held a lock"):
             write(short, batch(S, 1, before=rows))
         connection.rollback()
-    write(short, batch(S, 1, before=rows))
-    short.close()
+        write(short, batch(S, 1, before=rows))
 
 
-def test_who_lost_a_race_queues_for_the_stream(recorder: Recorder, postgresql_url: str) -> None:
+def test_who_lost_a_race_queues_for_the_stream(
+    recorder: Recorder, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For a while its appends to that stream hold it from the start: who won does not win for ever. Others do not."""
+    monkeypatch.setattr(contended, "CONTENDED_S", LONG_S)
     rows = grow(recorder, S, 1)
-    loser: Any = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
-    with psycopg.connect(postgresql_url, autocommit=True) as connection:
+    with impatient(postgresql_url) as loser, psycopg.connect(postgresql_url, autocommit=True) as connection:
         hold = "SELECT pg_advisory_lock(%s)", (tables.lock_key(loser.events_table, S),)
         loser.append((batch(S, 1, before=rows),), not_again)
         connection.execute(*hold)
@@ -290,20 +304,20 @@ def test_who_lost_a_race_queues_for_the_stream(recorder: Recorder, postgresql_ur
         loser.append((batch(T, 1),), not_again)
         with pytest.raises(StoreUnavailable, match="held a lock"):
             loser.append((Batch(S, [(5, "in the queue", b"{}")]),), not_again)
-    loser.append((Batch(S, [(5, "in the queue", b"{}")]),), not_again)
+        connection.execute("SELECT pg_advisory_unlock_all()")
+        loser.append((Batch(S, [(5, "in the queue", b"{}")]),), not_again)
     assert [row[2] for row in recorder.select_stream(S)][3:] == ["lost", "in the queue"]
-    loser.close()
 
 
 def test_losing_all_the_time(recorder: Recorder, postgresql_url: str) -> None:
     """Who is overtaken until the deadline is told of a conflict."""
-    short = connect(postgresql_url, durability="full", engine=None, options={"timeout_s": 0.2}).recorder
 
     def again(reader: Reader) -> Sequence[Batch]:
         found = one_more("loser")(reader)
         grow(recorder, S, 1)
         return found
 
-    with pytest.raises(ConcurrencyConflict, match="other writers were first"):
-        short.append((), again)
-    short.close()
+    with impatient(postgresql_url) as short:
+        short.appends.timeout_s = 0.2
+        with pytest.raises(ConcurrencyConflict, match="other writers were first"):
+            short.append((), again)

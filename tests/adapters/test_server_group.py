@@ -17,6 +17,7 @@ from turnlog.domain.recorder import Batch
 from turnlog.testing.contracts.rows import batch, grow, key, not_again
 
 ORDERINGS = ("auto", "strict")
+LONG_S = 60.0
 
 
 class Gathered:
@@ -27,7 +28,7 @@ class Gathered:
         self.expected = 0
         self.sizes: list[int] = []
         self._write = recorder.appends.together
-        recorder.appends.grouping = self._grouping = Grouping(self._together, 10.0)
+        recorder.appends.grouping = self._grouping = Grouping(self._together, LONG_S)
 
     def _together(self, take: Take) -> None:
         while self._grouping.waiting < self.expected:
@@ -52,7 +53,7 @@ class Gathered:
 @pytest.fixture(params=ORDERINGS)
 def gathered(request: pytest.FixtureRequest, postgresql_url: str) -> Iterator[Gathered]:
     """A recorder on an empty log, by which appends exclude each other or do not."""
-    options: dict[str, Any] = {"timeout_s": 2.0, "ordering": request.param}
+    options: dict[str, Any] = {"timeout_s": LONG_S, "ordering": request.param}
     backend = connect(postgresql_url, durability="full", engine=None, options=options)
     assert isinstance(backend.recorder, PostgreSQLRecorder)
     yield Gathered(backend.recorder)

@@ -9,12 +9,10 @@ import msgspec
 import pytest
 
 import turnlog.cache
-from tests.cache.conftest import ANSWER, REQUEST, Model
+from tests.cache.conftest import ANSWER, DEADLINE_S, REQUEST, Model, opened
 from turnlog import InvalidInput
 from turnlog.cache import CacheStats, ResponseCache
 from turnlog.testing import Clock, strategies
-
-DEADLINE_S = 60.0
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -133,7 +131,7 @@ def test_an_answer_expires(cache: ResponseCache, model: Model) -> None:
 def test_it_expires_to_the_second(backend: str, clock: Clock, request: pytest.FixtureRequest) -> None:
     """The default is one hour; an answer is there until then, is counted as expired after, and can be swept out."""
     url: str = "memory://" if backend == "memory" else request.getfixturevalue("sqlite_url")
-    with turnlog.cache.open(url, clock=clock) as cache:
+    with opened(url, clock=clock) as cache:
         cache.put(REQUEST, ANSWER)
         cache.put({"n": 1}, ANSWER)
         cache.put({"n": 2}, ANSWER, ttl_s=3601)
@@ -161,7 +159,7 @@ def test_an_error_of_the_model_is_raised_and_not_kept(cache: ResponseCache, mode
 @pytest.mark.parametrize("answer", [object(), ("a", "tuple"), {"n": float("nan")}, {1: 2}, "x" * 101, msgspec.UNSET])
 def test_what_cannot_be_stored_is_returned_all_the_same(cache_url: str, answer: Any) -> None:
     """The caller gets his answer, whatever it is; the cache counts that it did not keep it."""
-    with turnlog.cache.open(cache_url, max_value_bytes=102) as cache:
+    with opened(cache_url, max_value_bytes=102) as cache:
         assert cache.get_or_call(REQUEST, lambda _: answer) is answer
         assert cache.put(REQUEST, answer) is False
         assert cache.get(REQUEST) is None
@@ -220,7 +218,7 @@ def test_reprs_tell_no_secret() -> None:
 
 def test_two_prefixes_share_a_server(redis_url: str) -> None:
     """Clearing one cache leaves the other, and every other key, alone."""
-    with turnlog.cache.open(redis_url, prefix="a") as one, turnlog.cache.open(redis_url, prefix="a:b") as other:
+    with opened(redis_url, prefix="a") as one, opened(redis_url, prefix="a:b") as other:
         one.put(REQUEST, ANSWER)
         assert other.get(REQUEST) is None
         other.put(REQUEST, ANSWER)

@@ -1,7 +1,7 @@
 """A cache does not grow without bounds."""
 
 import turnlog.cache
-from tests.cache.conftest import ANSWER
+from tests.cache.conftest import ANSWER, opened
 
 
 def test_memory_forgets_the_least_recently_used() -> None:
@@ -24,7 +24,7 @@ def test_memory_is_bounded_by_bytes() -> None:
 
 def test_an_sqlite_file_is_bounded(sqlite_url: str) -> None:
     """The oldest go now and then; what has expired goes first."""
-    with turnlog.cache.open(sqlite_url, max_entries=5) as cache:
+    with opened(sqlite_url, max_entries=5) as cache:
         for n in range(128):
             cache.put({"n": n}, ANSWER)
         assert [n for n in range(128) if cache.get({"n": n}) is not None] == list(range(123, 128))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.cache.conftest import ANSWER, REQUEST, Model
-from tests.cache.test_answers import DEADLINE_S, eventually
+from tests.cache.conftest import ANSWER, DEADLINE_S, REQUEST, Model
+from tests.cache.test_answers import eventually
 from tests.cache.test_single_flight import waiting
 from turnlog.cache import AsyncResponseCache, CacheStats, ResponseCache
 

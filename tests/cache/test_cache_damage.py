@@ -12,7 +12,7 @@ import pytest
 
 import turnlog.cache
 from tests import servers
-from tests.cache.conftest import ANSWER, REQUEST, Model
+from tests.cache.conftest import ANSWER, REQUEST, Model, opened
 from turnlog.cache import CacheStats
 from turnlog.cache.entries import sealed
 from turnlog.cache.keys import Key
@@ -76,7 +76,7 @@ def test_a_damaged_entry_is_dropped_and_made_again(
     url: str, change: Change, model: Model, damage: Callable[[bytes], object]
 ) -> None:
     """It is one miss, no hit (the seeds counted it as both), and the model is called."""
-    with turnlog.cache.open(url) as cache:
+    with opened(url) as cache:
         cache.put(REQUEST, ANSWER)
         change(damage)
         assert cache.get(REQUEST) is None
@@ -95,7 +95,7 @@ def test_a_damaged_entry_is_dropped_and_made_again(
 def test_what_was_forgotten_is_in_no_byte_of_the_file(sqlite_url: str) -> None:
     """Neither in the database nor in its write-ahead log, while others go on using them."""
     path = sqlite_url.removeprefix("sqlite:///")
-    with turnlog.cache.open(sqlite_url) as cache, turnlog.cache.open(sqlite_url) as other:
+    with opened(sqlite_url) as cache, opened(sqlite_url) as other:
         for n in range(20):
             cache.put({"n": n}, "marker-of-alice " * 400, scope=("acme", "alice"))
             other.put({"n": n}, "marker-of-bob", scope=("acme", "bob"))
@@ -108,7 +108,7 @@ def test_what_was_forgotten_is_in_no_byte_of_the_file(sqlite_url: str) -> None:
 
 def test_a_stores_file_can_hold_the_cache_too(sqlite_url: str) -> None:
     """They share a file, and keep out of each other's tables."""
-    with turnlog.open(sqlite_url) as store, turnlog.cache.open(sqlite_url) as cache:
+    with turnlog.open(sqlite_url) as store, opened(sqlite_url) as cache:
         cache.put(REQUEST, ANSWER)
         store.session("s").add_message("user", "hello")
         assert cache.clear() == 1

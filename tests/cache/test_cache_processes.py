@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import turnlog.cache
-from tests.cache.test_answers import DEADLINE_S, eventually
+from tests.cache.conftest import DEADLINE_S, opened
+from tests.cache.test_answers import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-LEASE_S = 1.0
-"""Longer than a busy machine lets a process wait."""
+SHORT_S, LONG_S = 1.0, 60.0
+"""Leases of who is killed, and of who must not lose his, which is longer than a busy machine lets a process wait."""
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -28,7 +28,7 @@ def model(request):
         time.sleep(0.002)
     return name
 
-with turnlog.cache.open(url, lease_s=float(lease_s)) as cache:
+with turnlog.cache.open(url, lease_s=float(lease_s), timeout_s=60.0) as cache:
     print(cache.get_or_call({"n": 1}, model), flush=True)
 """
 
@@ -42,13 +42,13 @@ def test_one_process_calls_and_when_it_dies_another(
     asked = tmp_path / "asked"
     asked.touch()
 
-    def start(name: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", PROGRAM, url, str(LEASE_S), str(tmp_path), name]
+    def start(name: str, lease_s: float) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", PROGRAM, url, str(lease_s), str(tmp_path), name]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
-    with start("A") as a, ThreadPoolExecutor(1) as pool, turnlog.cache.open(url, lease_s=LEASE_S) as cache:
+    with start("A", SHORT_S) as a, ThreadPoolExecutor(1) as pool, opened(url, lease_s=LONG_S) as cache:
         assert eventually(lambda: asked.read_text() == "A")
-        with start("B") as b:
+        with start("B", LONG_S) as b:
             a.send_signal(signal.SIGKILL)
             assert eventually(lambda: asked.read_text() == "AB")
             c = pool.submit(cache.get_or_call, {"n": 1}, lambda _: "C")

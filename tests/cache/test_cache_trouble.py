@@ -8,7 +8,7 @@ import pytest
 
 import turnlog.cache
 from tests import servers
-from tests.cache.conftest import ANSWER, REQUEST, Model
+from tests.cache.conftest import ANSWER, REQUEST, Model, opened
 from turnlog import StoreError, StoreUnavailable
 from turnlog.cache import CacheStats
 
@@ -63,7 +63,7 @@ def test_after_an_error_the_storage_rests(unusable: str, model: Model) -> None:
 
 def test_a_closed_cache_is_an_unusable_one(cache_url: str, model: Model) -> None:
     """Whoever is still at it when the application ends gets his answer."""
-    cache = turnlog.cache.open(cache_url, rest_s=NO_REST_S)
+    cache = opened(cache_url, rest_s=NO_REST_S)
     cache.put(REQUEST, "before")
     cache.close()
     assert cache.get_or_call({}, model) == ANSWER
@@ -79,9 +79,9 @@ def restarting() -> Iterator[servers.Redis]:
 def test_it_goes_on_when_the_server_is_back(restarting: servers.Redis, model: Model) -> None:
     """In the middle of a call the server goes: the answer is returned. It comes back: answers are kept again.
 
-    A server that writes its log brings the lease of that call back, too; it ends by itself.
+    A server that writes its log brings the lease of that call back, too; it ends by itself, here at once.
     """
-    with turnlog.cache.open(restarting.url, rest_s=NO_REST_S, lease_s=0.2) as cache:
+    with opened(restarting.url, rest_s=NO_REST_S) as cache:
         model.before = restarting.crash
         assert cache.get_or_call(REQUEST, model) == ANSWER
         with pytest.raises(StoreUnavailable):
@@ -89,6 +89,8 @@ def test_it_goes_on_when_the_server_is_back(restarting: servers.Redis, model: Mo
         model.before = restarting.start
         assert cache.get_or_call(REQUEST, model) == ANSWER, "made without a lease, so it is not stored"
         assert cache.get(REQUEST) is None
+        (lease,) = restarting.execute("KEYS", "*")
+        assert restarting.execute("PEXPIRE", lease, 1) == 1
         model.before = lambda: None
         assert [cache.get_or_call(REQUEST, model) for _ in range(2)] == [ANSWER, ANSWER]
         assert len(model.asked) == 3

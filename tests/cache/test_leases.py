@@ -3,6 +3,7 @@
 import pytest
 
 import turnlog.cache
+from tests.cache.conftest import opened
 from tests.cache.test_answers import eventually
 from tests.cache.test_single_flight import answers_of
 from turnlog.cache.keys import Key
@@ -15,7 +16,7 @@ LONG_S = 3600.0
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
 def test_a_lease_that_ran_out_is_the_next_ones(backend: str, request: pytest.FixtureRequest) -> None:
     """A process that was stopped for too long neither renews, nor ends, nor uses what is another's by then."""
-    with turnlog.cache.open(request.getfixturevalue(f"{backend}_url")) as cache:
+    with opened(request.getfixturevalue(f"{backend}_url")) as cache:
         storage = answers_of(cache).storage
         stopped, next_one = Lease(KEY, "stopped"), Lease(KEY, "next one")
         assert storage.claim(stopped, 0.02) is Claim.HELD

@@ -4,6 +4,7 @@ A bug is a subclass that differs in one method. ``BUGS`` says by which test of t
 """
 
 from collections.abc import Sequence
+from threading import enumerate as enumerate_threads
 from time import sleep
 from typing import Any
 from uuid import UUID, uuid4
@@ -55,8 +56,10 @@ class DecidesWithoutTheLock(MemoryRecorder):
         with self._lock:
             if batches and all(self._fits(batch) for batch in batches):
                 return super().append(batches, again)
+        before = set(enumerate_threads())
         decided = again(self)
-        sleep(0.05)
+        for other in set(enumerate_threads()) - before:
+            other.join()
         return super().append(decided, again)
 
 
@@ -195,6 +198,8 @@ class StreamsOfAnotherAlphabet(MemoryRecorder):
 
 class LostWakeUp(MemoryRecorder):
     """Sleeps until its time is over, whatever happens."""
+
+    patience_s = 3.0  # it sleeps three times as long, and is found by who stands still for 5 s as well
 
     def wait_for_news(self, after: int, timeout_s: float) -> bool:
         if self.position() <= after:
@@ -344,10 +349,7 @@ BUGS: dict[type, str] = {
 
 
 class OfARecorder(RecorderContract, LockedContract, TwoTenantsContract):
-    """The contracts of a log, on ``kind``."""
-
     kind: type[MemoryRecorder] = MemoryRecorder
-    patience_s = 0.4
 
     @pytest.fixture
     def recorder(self) -> MemoryRecorder:
@@ -359,7 +361,6 @@ class OfViews(ViewsContract):
 
     kind: type[MemoryRecorder] = MemoryRecorder
     spoilt: Any = None
-    patience_s = 0.4
 
     @pytest.fixture
     def backend(self) -> Any:
@@ -371,8 +372,6 @@ class OfViews(ViewsContract):
 
 
 class OfAProcess:
-    """The library's cases, on ``kind``."""
-
     kind: type[MemoryProcessRecorder] = MemoryProcessRecorder
 
     def new_originator_id(self) -> UUID | str:
@@ -390,10 +389,10 @@ def suites(bug: type | None) -> list[type]:
     name = f"Test{bug.__name__}"
     if issubclass(bug, MemoryRecorder):
         on = OfViews if bug is EraseLeavesViews else OfARecorder
-        return [type(name, (on,), {"kind": bug})]
+        return [type(name, (on,), {"kind": bug, "patience_s": getattr(bug, "patience_s", 0.4)})]
     if issubclass(bug, MemoryProcessRecorder):
         return [type(name, (OfAProcess, shipped.ProcessRecorderTestCase), {"kind": bug})]
-    return [type(name, (OfViews,), {"spoilt": bug})]
+    return [type(name, (OfViews,), {"spoilt": bug, "patience_s": 0.4})]
 
 
 for _bug in (None, *BUGS):

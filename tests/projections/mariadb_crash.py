@@ -15,6 +15,7 @@ import pymysql
 
 from tests.projections.crash import answers, dies_of, opened, prepared, say
 from tests.projections.log import Log, Words
+from tests.projections.views_beside import rebuild_when_free
 from turnlog.adapters.mariadb.swapping import Swaps
 from turnlog.adapters.mariadb.views import MariaDBViews
 from turnlog.projections import building
@@ -49,7 +50,7 @@ def swaps(url: str, name: str, before: list[Any]) -> int:
     """Kill the swap of one view at every statement."""
     deaths = 0
     for n in count(1):
-        if not dies_of(lambda: opened(url).engine.rebuild(name), partial(kill_at, n, Swaps, "plan")):
+        if not dies_of(lambda: rebuild_when_free(opened(url), name), partial(kill_at, n, Swaps, "plan")):
             break
         deaths = n
         log = opened(url)

@@ -11,6 +11,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.projections.log import Log, Words, filled, words
+from tests.projections.views_beside import rebuild_when_free
 from turnlog.projections import building
 from turnlog.projections.session_index import SessionFilter
 
@@ -99,13 +100,14 @@ def test_a_rebuild_killed_at_any_statement(tmp_path: Path, step: int) -> None:
 REBUILDING = """
 import sys
 from tests.projections.crash import opened
+from tests.projections.views_beside import rebuild_when_free
 from turnlog.projections import building
 
 building.PAGE = 10
 log = opened(sys.argv[1])
 print("rebuilding", flush=True)
 while True:
-    log.engine.rebuild()
+    rebuild_when_free(log)
     print("done", flush=True)
 """
 
@@ -125,5 +127,5 @@ def test_a_rebuild_killed_at_any_moment(kept_log: Log) -> None:
             rebuilder.send_signal(signal.SIGKILL)
         for status in kept_log.engine.status():
             assert kept_log.engine.check(status.name) == []
-    kept_log.engine.rebuild()
+    rebuild_when_free(kept_log)
     assert len(words(kept_log)) == 40

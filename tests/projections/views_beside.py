@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Any
 
 from tests.projections.log import Log, Words, words
+from turnlog.domain.errors import StoreError
 
 DEADLINE_S = 60.0
 """How long a test waits for what must happen."""
@@ -31,3 +32,18 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert monotonic() < deadline
         Event().wait(0.005)
+
+
+def rebuild_when_free(log: Log, name: str | None = None) -> None:
+    """Rebuild; a server notices a little later that who was rebuilding before has died."""
+
+    def is_rebuilt() -> bool:
+        try:
+            log.engine.rebuild(name)
+        except StoreError as error:
+            if "is being rebuilt" not in str(error):
+                raise
+            return False
+        return True
+
+    until(is_rebuilt)

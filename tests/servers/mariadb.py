@@ -13,8 +13,9 @@ import pymysql
 from tests.servers.again import Contents
 from tests.servers.starting import HOST, Private, Running, free_port, give, missing, template, unprivileged
 
-QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "0", "innodb-flush-method": "nosync", "sync-frm": "0"}
-"""For tests of function; those of crashes start a server without it."""
+QUICK_MARIADB = {"innodb-flush-log-at-trx-commit": "2", "innodb-flush-method": "nosync", "sync-frm": "0"}
+"""For tests of function; those of crashes start a server without it. What was committed outlives the server's process:
+a test that crashes a server which others use must not bring back what ``fill`` has deleted."""
 _MARIADB_SETTINGS = {
     "bind-address": HOST,
     "skip-name-resolve": "1",
@@ -42,7 +43,7 @@ class MariaDB(Private):
     whatever needs others has to say so.
 
     Args:
-        settings: its options, without the dashes; ``QUICK_MARIADB`` does not survive a crash.
+        settings: its options, without the dashes; ``QUICK_MARIADB`` does not survive a crash of the machine.
     """
 
     def __init__(self, binary: Path, settings: Mapping[str, str] | None = None) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from tests.servers.starting import HOST, Private, Running, free_port, missing
+from tests.servers.starting import HOST, READY_S, Private, Running, free_port, missing
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 _SETTINGS = {"bind": HOST, "save": "", "daemonize": "no", "databases": "10000", "enable-debug-command": "yes"}
@@ -51,8 +53,9 @@ class Redis(Private):
         return self._directory
 
     def execute(self, *command: str | bytes | int, database: int = 0) -> Any:
-        """Execute a command on a connection of its own and return the answer."""
-        with redis.Redis(host=HOST, port=self.port, db=database) as client:
+        """Execute a command, once, on a connection of its own and return the answer."""
+        once: Any = Retry(NoBackoff(), 0)  # by itself the driver says it again after 5 s
+        with redis.Redis(host=HOST, port=self.port, db=database, socket_timeout=READY_S, retry=once) as client:
             driver: Any = client
             driver.response_callbacks.clear()  # answers as they come
             return driver.execute_command(*command)

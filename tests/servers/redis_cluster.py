@@ -1,6 +1,7 @@
 """A private Redis Cluster: three masters and a replica of each, formed by telling the nodes of each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -12,10 +13,12 @@ from redis.exceptions import MovedError
 from tests.servers.redis import DURABLE, Redis
 from tests.servers.starting import HOST, READY_S, Private
 
+QUICK_MS, PATIENT_MS = 1_500, 30_000
+"""A node that says nothing for so long is dead; on a busy machine one may stand still for seconds."""
 _CLUSTER = {
     "cluster-enabled": "yes",
     "cluster-config-file": "nodes.conf",
-    "cluster-node-timeout": "1500",
+    "cluster-node-timeout": str(QUICK_MS),
     "cluster-replica-validity-factor": "0",
     "repl-diskless-sync-delay": "0",
     "repl-ping-replica-period": "1",  # a replica is told of only when it has heard something
@@ -71,10 +74,19 @@ class RedisCluster(Private):
         raise RuntimeError("no node has it")
 
     def wait(self) -> None:
-        """Wait until every slot is served, and every master that runs has a replica that has its data."""
+        """Wait until every slot is served, each master has a replica with its data, and every node knows of all."""
         for node in self.nodes:
             _until(partial(self._tells, node, b"cluster_state:ok", "CLUSTER", "INFO"))
             _until(partial(self._is_copied, node))
+            _until(partial(self._tells_of_all, node))
+
+    @contextmanager
+    def deadly(self) -> Generator[None, None, None]:
+        """Have a node that dies in this block be replaced soon; by its end all are alive."""
+        self._be_patient(QUICK_MS)
+        yield
+        self.wait()
+        self._be_patient(PATIENT_MS)
 
     def stop(self) -> None:
         """End all of it and delete its files."""
@@ -91,9 +103,12 @@ class RedisCluster(Private):
         ids = [node.execute("CLUSTER", "MYID") for node in self.nodes[:3]]
         for node, id_ in zip(self.nodes[3:], ids, strict=True):
             _until(partial(self._tells, node, b"OK", "CLUSTER", "REPLICATE", id_))
-        for node in self.nodes:
-            _until(partial(self._tells_of_all, node))
         self.wait()
+        self._be_patient(PATIENT_MS)
+
+    def _be_patient(self, ms: int) -> None:
+        for node in self.nodes:
+            node.execute("CONFIG", "SET", "cluster-node-timeout", ms)
 
     def _is_copied(self, node: Redis) -> bool:
         told = self._told(node, "INFO", "replication")

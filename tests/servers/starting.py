@@ -144,11 +144,25 @@ def _die_with_parent() -> None:
 
 
 def free_port(*, also: int = 0) -> int:
-    """Return a port that nobody listens on, nor on the one above by ``also``, below those that clients are given."""
+    """Return a port that nobody listens on, nor on the one above by ``also``, below those that clients are given.
+
+    It is this process's until that ends: no other is given it while a server starts, or is down.
+    """
     while True:
         port = random.randrange(20000, 30000)  # noqa: S311 - not a secret
-        if all(_is_free(each) for each in (port, port + also)):
+        if all(_take(each) and _is_free(each) for each in {port, port + also}):
             return port
+
+
+def _take(port: int) -> bool:
+    """Take a port, unless somebody has it: by UDP, which none of the servers speaks."""
+    with socket.socket(type=socket.SOCK_DGRAM) as mark:
+        try:
+            mark.bind((HOST, port))
+        except OSError:
+            return False
+        mark.detach()  # it stays
+        return True
 
 
 def _is_free(port: int) -> bool:

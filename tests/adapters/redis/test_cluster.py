@@ -177,11 +177,11 @@ def test_a_master_dies(redis_cluster: RedisCluster, which: str) -> None:
             stop.wait(0.01)
         log = log_of(store)
         victim = redis_cluster.master_of(log.of("default/s-0").keys.head if which == "a session's" else log.keys.head)
-        victim.crash()
-        before = len(acknowledged)
-        stop.wait(4.0)
-        victim.start()
-        redis_cluster.wait()
+        with redis_cluster.deadly():
+            victim.crash()
+            before = len(acknowledged)
+            stop.wait(4.0)
+            victim.start()
         while not stop.is_set() and (len(acknowledged) < before + 50 or _least(acknowledged) < 20):
             stop.wait(0.01)
         stop.set()

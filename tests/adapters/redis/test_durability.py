@@ -86,22 +86,23 @@ def test_what_was_acknowledged_outlives_the_server() -> None:
     """Killed while it is written to and started again, it has everything that ``full`` acknowledged, in whole turns."""
     with Redis(redis_server_or_skip()) as server:
         acknowledged: list[int] = []
+        writing = turnlog.open(server.url)
+        session = writing.session("s")
 
         def write() -> None:
-            with turnlog.open(server.url, timeout_s=3.0) as store:
-                session = store.session("s")
-                for n in range(100_000):
-                    try:
-                        session.add_messages([{"role": "user", "content": f"{n}"}] * 2)
-                    except (StoreUnavailable, turnlog.OutcomeUnknown):
-                        return
-                    acknowledged.append(n)
+            for n in range(100_000):
+                try:
+                    session.add_messages([{"role": "user", "content": f"{n}"}] * 2)
+                except (StoreUnavailable, turnlog.OutcomeUnknown):
+                    return
+                acknowledged.append(n)
 
         writer = threading.Thread(target=write)
         writer.start()
         while writer.is_alive() and len(acknowledged) < 200:
-            pass
+            writer.join(0.01)
         server.crash()
+        writing.close()  # the writer would wait for the server
         writer.join()
         server.start()
         with turnlog.open(server.url) as store:

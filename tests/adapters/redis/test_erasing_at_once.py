@@ -12,7 +12,7 @@ from turnlog.adapters.redis.writing import Appending, Sweeper
 from turnlog.domain.recorder import Batch, Reader
 
 ERASERS, ROUNDS, SESSIONS = 6, 3, 20
-SHORT_S, LONG_S = 0.2, 30.0
+SHORT_S, LONG_S = 0.2, 60.0
 
 
 def test_all_come_to_their_ends(redis_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ from redis.crc import key_slot
 import turnlog
 from tests.adapters.redis.conftest import log_of
 from tests.servers import HOST, Redis, RedisCluster
+from tests.servers.starting import READY_S
+from turnlog.adapters.redis.lease import Lease
+
+SHORT_S, LONG_S = 0.2, 60.0
 
 
 class Moving(NamedTuple):
@@ -27,7 +32,7 @@ class Moving(NamedTuple):
 
     def move(self, keys: list[bytes]) -> None:
         """Move some keys."""
-        self.source.execute("MIGRATE", HOST, self.target.port, b"", 0, 5000, "KEYS", *keys)
+        self.source.execute("MIGRATE", HOST, self.target.port, b"", 0, round(1000 * READY_S), "KEYS", *keys)
 
     def keys(self) -> list[bytes]:
         """Return the keys that have not moved yet."""
@@ -35,7 +40,8 @@ class Moving(NamedTuple):
 
     def end(self) -> None:
         """Have it moved."""
-        self.move(self.keys())
+        if keys := self.keys():
+            self.move(keys)
         id_ = self.target.execute("CLUSTER", "MYID")
         for node in (self.target, self.source):
             node.execute("CLUSTER", "SETSLOT", self.slot, "NODE", id_)
@@ -67,11 +73,33 @@ def test_a_slot_moves(redis_cluster: RedisCluster, store: turnlog.ConversationSt
     assert not store.exists("nobody"), "a key that is nowhere is asked for at both"
     writer = threading.Thread(target=partial(session.add_message, "user", "5", message_id="5"))
     writer.start()
-    writer.join(0.2)
+    writer.join(SHORT_S)
     assert writer.is_alive()
     assert moving.keys()
     moving.end()
-    writer.join(30)
+    writer.join(LONG_S)
     assert [message.content for message in store.get("s").history()] == ["0", "1", "2", "3", "4", "5"]
     assert redis_cluster.master_of(keys.head) is target
+    assert store.verify().ok
+
+
+def test_a_turn_is_waited_for(redis_cluster: RedisCluster, store: turnlog.ConversationStore) -> None:
+    """Where nobody holds it its key is nowhere, so it is asked for at both; it is had once the slot has moved."""
+    log = log_of(store)
+    key = log.server.keys.lease
+    source = redis_cluster.master_of(key)
+    target = next(node for part in log.parts if (node := redis_cluster.master_of(part.keys.head)) is not source)
+    moving = Moving(key_slot(key), source, target)
+
+    def take() -> bool:
+        with Lease(log.server, key).held(LONG_S) as turn:
+            return turn is not None
+
+    with ThreadPoolExecutor(1) as pool:
+        moving.begin()
+        taking = pool.submit(take)
+        with pytest.raises(TimeoutError):
+            taking.result(SHORT_S)
+        moving.end()
+        assert taking.result(LONG_S)
     assert store.verify().ok

@@ -58,7 +58,7 @@ def test_every_write_gives_time_anew(store: turnlog.ConversationStore, url: str)
     with turnlog.open(url) as other:
         writes.append(lambda: other.get("s").collect(b=2))
         for write in writes:
-            log.server.write("ZADD", log.keys.deadlines, 1000 * (now_s_and_deadline()[0] + 5), "default/s")
+            log.server.write("ZADD", log.keys.deadlines, 1000 * (now_s_and_deadline()[0] + 120), "default/s")
             write()
             now_s, deadline_s = now_s_and_deadline()
             assert deadline_s - now_s == pytest.approx(TTL_S, abs=60)
@@ -144,7 +144,7 @@ def test_time_passes(url: str) -> None:
     """The server's clock decides."""
     with turnlog.open(url, ttl_s=0.2) as store:
         store.session("s")
-        deadline = monotonic() + 20
+        deadline = monotonic() + 60
         while store.exists("s"):
             assert monotonic() < deadline
             sleep(0.01)

@@ -7,7 +7,7 @@ neither node as long as they are apart: they wait until the slot has moved.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -113,9 +113,16 @@ class Cluster:
 
     @contextmanager
     def lasting(self, key: bytes) -> Generator[Any, None, None]:
-        """See ``Server``."""
-        with self._until(lambda: self._wire(key), (Unsent,)).lasting() as connection:
-            yield connection
+        """See ``Server``: to the node that has the key, which is waited for."""
+        with ExitStack() as lent:
+            yield self._until(lambda: self._reached(key, lent), (*_ELSEWHERE, AskError, Cut, Unsent))
+
+    def _reached(self, key: bytes, lent: ExitStack) -> Any:
+        with ExitStack() as trying:
+            connection = trying.enter_context(self._wire(key).lasting())
+            raised(talk(connection, (("EXISTS", key),))[0])
+            lent.enter_context(trying.pop_all())
+            return connection
 
     def nodes(self, *, replicas: bool = False) -> "list[Node]":
         """Return every master, each with settings of its own; with ``replicas`` those, too, that can be reached."""

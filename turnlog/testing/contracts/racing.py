@@ -41,9 +41,9 @@ class UnlockedContract(Patience):
             seen.append(len(rows))
             if len(seen) < 3:
                 grow(recorder, S, 1)
-            return (batch(S, 1, before=rows),)
+            return (batch(S, 1, before=rows, words="mine"),)
 
-        recorder.append((batch(S, 1),), again)
+        recorder.append((batch(S, 2, words="mine"),), again)
         assert seen == [1, 2, 3]
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2, 3, 4]
 
