@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from unittest import TestCase
@@ -10,13 +10,17 @@ from unittest import TestCase
 import pytest
 from eventsourcing.tests import persistence as shipped
 from eventsourcing.utils import Environment
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
 
 import turnlog
 from turnlog.adapters import mongodb as mongo
+from turnlog.adapters.attempt import Lost
 from turnlog.adapters.connect import connect
 from turnlog.adapters.mongodb import queueing
 from turnlog.adapters.mongodb.client import Client
 from turnlog.adapters.mongodb.queueing import Queue
+from turnlog.adapters.mongodb.writing import Appending
 from turnlog.adapters.names import Names
 from turnlog.domain.errors import ConcurrencyConflict, InvalidInput, StoreUnavailable
 from turnlog.domain.recorder import Batch, Reader, Recorder
@@ -117,6 +121,32 @@ class TestRecorder(RecorderContract, TwoTenantsContract, StoredRowsContract):
         assert seen[-1] == 3
         assert seen == sorted(seen)
         assert [row[1] for row in recorder.select_stream(S)] == [1, 2, 3, 4]
+
+    def test_a_question_that_is_lost_is_asked_again(
+        self, recorder: Recorder, other: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The answer to an append is lost, and then that to whether it is there: it is tried on, and is there once."""
+        losses: list[Exception] = [Lost()]
+
+        def losing(done: Callable[..., Any], then: list[Exception]) -> Callable[..., Any]:
+            def lost(*given: Any, **options: Any) -> Any:
+                answer = done(*given, **options)
+                if losses:
+                    error = losses.pop()
+                    losses.extend(then)
+                    raise error
+                return answer
+
+            return lost
+
+        collection: Any = Collection
+        rows = grow(other, S, 1)
+        mine = batch(S, 1, before=rows)
+        monkeypatch.setattr(Appending, "write", losing(Appending.write, [AutoReconnect("cut")]))
+        monkeypatch.setattr(collection, "update_one", losing(collection.update_one, []))
+        (position,) = recorder.append((mine,), partial(_the_same, (mine,)))
+        assert losses == []
+        assert recorder.select_log(limit=9)[-1][:3] == (position, S, 2)
 
     @pytest.mark.parametrize("recorder", ["full", "normal"], indirect=True)
     def test_what_is_read_was_not_erased_meanwhile(self, recorder: Recorder, other: Recorder) -> None:

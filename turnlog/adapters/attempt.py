@@ -133,8 +133,8 @@ class _Attempt:
         if self.doubtful:
             try:
                 positions = self._found()
-            except (StoreUnavailable, Lost) as unavailable:
-                self._error = unavailable.__cause__ or unavailable
+            except StoreUnavailable as unavailable:
+                self._error = unavailable
                 return None
             if positions is not None:
                 return positions

@@ -16,7 +16,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from turnlog.adapters.attempt import Lost, Taken, Undone
+from turnlog.adapters.attempt import Taken, Undone
 from turnlog.adapters.mongodb.client import Client, Session
 from turnlog.adapters.mongodb.documents import Document, placed
 from turnlog.adapters.mongodb.outcomes import is_duplicate, of_place, told_of_one
@@ -223,12 +223,10 @@ class Head:
         """Wait until everything that can be read here lasts.
 
         Raises:
-            Lost: that takes too long.
+            StoreUnavailable: that takes too long.
         """
-        try:
+        with self._client.translating():
             self._client.collection(self._events).update_one({"_id": 0}, {"$set": {"erasures": 0}})
-        except PyMongoError as error:
-            raise Lost from error
 
 
 def _before(document: Document) -> Document:
