@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import NamedTuple
 
 import pytest
@@ -15,14 +15,12 @@ import pytest
 import turnlog
 from tests.faults.conftest import THOROUGH
 from tests.faults.processes import Victim, together
-from turnlog.domain.errors import StoreError
+from tests.projections.views_beside import rebuild_when_free
 
 pytestmark = pytest.mark.slow
 ROUNDS = 8 * THOROUGH
 SESSIONS = 200
 """So many that a rebuild takes longer than most kills."""
-FREE_S = 60.0
-"""In so long a server has noticed that a process was killed, or another one's rebuild is over."""
 LONGEST_S = 0.15
 """From the rebuild's beginning to the kill."""
 
@@ -38,26 +36,12 @@ def write_on(report: Connection, url: str) -> None:
                 report.send(receipt.version)
 
 
-def rebuild_when_free(store: turnlog.ConversationStore) -> None:
-    """Rebuild when nobody else is; a server notices a little later that who was rebuilding before has been killed."""
-    deadline = monotonic() + FREE_S
-    while True:
-        try:
-            store.rebuild()
-        except StoreError as error:
-            if "is being rebuilt" not in str(error) or monotonic() > deadline:
-                raise
-            sleep(0.05)
-        else:
-            return
-
-
 def rebuild_on(report: Connection, url: str) -> None:
     """Rebuild the views over and over until killed."""
     with turnlog.open(url, durability="normal") as store:
         while True:
             report.send("rebuilding")
-            rebuild_when_free(store)
+            rebuild_when_free(store.rebuild)
 
 
 @pytest.fixture
@@ -93,7 +77,7 @@ def test_killed_rebuilds(url: str, writer: Victim, tmp_path: Path) -> None:
             rebuilder.kill()
             list(writer.reports(0))
             seen = look(store, seen)
-        rebuild_when_free(store)
+        rebuild_when_free(store.rebuild)
         report = store.verify()
         assert report.ok, report.failures
         look(store, seen)
@@ -106,7 +90,7 @@ def rebuild_often(url: str) -> None:
     """Rebuild the views twice, when nobody else is at it."""
     with turnlog.open(url, durability="normal") as store:
         for _ in range(2):
-            rebuild_when_free(store)
+            rebuild_when_free(store.rebuild)
 
 
 def test_two_rebuilders(url: str, writer: Victim) -> None:

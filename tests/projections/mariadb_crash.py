@@ -48,9 +48,13 @@ def main(url: str) -> int:
 
 def swaps(url: str, name: str, before: list[Any]) -> int:
     """Kill the swap of one view at every statement."""
+
+    def rebuild() -> None:
+        rebuild_when_free(partial(opened(url).engine.rebuild, name))
+
     deaths = 0
     for n in count(1):
-        if not dies_of(lambda: rebuild_when_free(opened(url), name), partial(kill_at, n, Swaps, "plan")):
+        if not dies_of(rebuild, partial(kill_at, n, Swaps, "plan")):
             break
         deaths = n
         log = opened(url)

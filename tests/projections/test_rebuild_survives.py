@@ -107,7 +107,7 @@ building.PAGE = 10
 log = opened(sys.argv[1])
 print("rebuilding", flush=True)
 while True:
-    rebuild_when_free(log)
+    rebuild_when_free(log.engine.rebuild)
     print("done", flush=True)
 """
 
@@ -127,5 +127,5 @@ def test_a_rebuild_killed_at_any_moment(kept_log: Log) -> None:
             rebuilder.send_signal(signal.SIGKILL)
         for status in kept_log.engine.status():
             assert kept_log.engine.check(status.name) == []
-    rebuild_when_free(kept_log)
+    rebuild_when_free(kept_log.engine.rebuild)
     assert len(words(kept_log)) == 40

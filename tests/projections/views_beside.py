@@ -34,12 +34,12 @@ def until(condition: Callable[[], object]) -> None:
         Event().wait(0.005)
 
 
-def rebuild_when_free(log: Log, name: str | None = None) -> None:
-    """Rebuild; a server notices a little later that who was rebuilding before has died."""
+def rebuild_when_free(rebuild: Callable[[], object]) -> None:
+    """Rebuild when nobody else is; a server notices a little later that who was rebuilding before has died."""
 
     def is_rebuilt() -> bool:
         try:
-            log.engine.rebuild(name)
+            rebuild()
         except StoreError as error:
             if "is being rebuilt" not in str(error):
                 raise
